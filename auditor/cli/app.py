@@ -1,0 +1,139 @@
+"""All commands. Each is a few lines that call one function; anything heavy is imported inside."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="auditor", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
+                  help="Audit a language model for the faults that a learned reward plants: sycophancy, padding, false confidence, "
+                       "over-refusal, collapse. Every number has an interval, every verdict follows from it.\n\n"
+                       "Start with `auditor demo`, or `auditor run smollm2 --profile quick`.")
+
+Database = Annotated[Path, typer.Option("--db", envvar="AUDITOR_DB", help="The DuckDB file with all runs.", show_default=True)]
+Form = Annotated[str, typer.Option("--format", help="text or json.", metavar="text|json")]
+RunName = Annotated[str, typer.Argument(help="A run's id, a unique beginning of it, or `latest`.", metavar="RUN")]
+DEFAULT_DB = Path("auditor.duckdb")
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"auditor {metadata.version('alignment-auditor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
+    _version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    for name in ("httpx", "sentence_transformers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("auditor").setLevel(logging.INFO)
+
+
+@app.command(epilog="Examples: `auditor run smollm2 --profile quick` · `auditor run ./checkpoint --suite sycophancy --suite refusal` · "
+                    "`auditor run recorded:outputs.jsonl` · `auditor run --resume latest`. "
+                    "Exit codes: 0 nothing failed and something was decided, 1 a criterion failed, 2 bad input, 3 engine or store failed, "
+                    "4 undecided, 130 interrupted.")
+def run(
+    model: Annotated[str | None, typer.Argument(help="A folder of safetensors, a LoRA adapter folder, a GGUF file, `hf:org/name`, "
+                                                     "`recorded:FILE.jsonl`, or `smollm2`, the embedded default.")] = None,
+    suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="A suite to run; repeat for several. All by default.")] = None,
+    profile: Annotated[str, typer.Option(help="quick: 40 items a suite, no evidence; standard: every item; full: also repeated draws.",
+                                         metavar="quick|standard|full")] = "standard",
+    limit: Annotated[int | None, typer.Option(help="At most so many items a suite: such a run is no evidence.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="A run in the same database to compare lengths and diversity with.", metavar="RUN")] = None,
+    judge: Annotated[str | None, typer.Option(help="A model that judges; it must first pass judge_agreement itself.", metavar="MODEL")] = None,
+    items: Annotated[list[str] | None, typer.Option(help="Your own items for a suite; repeat for several.", metavar="SUITE=FILE")] = None,
+    system: Annotated[Path | None, typer.Option(help="A file whose text is the system prompt of the audited model.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="A sentence-transformers id or folder; the packaged MiniLM by default.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto is float32 on a CPU, the checkpoint's own on a GPU; for others the drift is printed.",
+                                       metavar="auto|float32|bfloat16|float16")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="Rows in a batch; by default the engine chooses.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads; by default torch chooses.", min=1)] = None,
+    reasoning_tokens: Annotated[int, typer.Option(help="Tokens that a reasoning model may think before its answer.", min=0)] = 512,
+    seed: Annotated[int, typer.Option(help="Decides every random draw and the choice of a subset.")] = 0,
+    db: Database = DEFAULT_DB,
+    resume: Annotated[str | None, typer.Option(help="Go on with an interrupted run; its own options are used.", metavar="RUN")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where something required is inconclusive or not assessed.")] = False,
+    output: Form = "text",
+) -> int:
+    """Audit a model: run the suites, store everything, print the verdicts."""
+    from auditor.cli.running import RunArguments, run_command
+
+    return run_command(RunArguments(
+        model=model, suites=tuple(suite or ()), profile=profile, limit=limit, baseline=baseline, judge=judge, items=tuple(items or ()),
+        system=system, embedder=embedder, dtype=dtype, batch_size=batch_size, threads=threads, reasoning_tokens=reasoning_tokens, seed=seed,
+        db=db, resume=resume, strict=strict, output=output))
+
+
+@app.command(epilog="Example: `auditor report latest -o audit.html`")
+def report(
+    run: RunName,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write; RUN.html by default.")] = None,
+    beside: Annotated[list[str] | None, typer.Option("--with", help="Another run to show beside it; repeat for several.", metavar="RUN")] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="Leave out transcripts that may hold harmful text.")] = False,
+    db: Database = DEFAULT_DB,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from auditor.cli.reading import report_command
+
+    report_command(db, run, out, beside or [], redact)
+
+
+@app.command(epilog="Example: `auditor runs --format json`")
+def runs(db: Database = DEFAULT_DB, output: Form = "text") -> None:
+    """List the runs in the database."""
+    from auditor.cli.reading import runs_command
+
+    runs_command(db, output)
+
+
+@app.command(epilog="Examples: `auditor show latest` · `auditor show latest --samples --format json`")
+def show(
+    run: RunName,
+    samples: Annotated[bool, typer.Option("--samples", help="Every score with its prompt and completion.")] = False,
+    db: Database = DEFAULT_DB,
+    output: Form = "text",
+) -> None:
+    """Print a run's metrics and verdicts."""
+    from auditor.cli.reading import show_command
+
+    show_command(db, run, samples, output)
+
+
+@app.command(epilog="Examples: `auditor suites` · `auditor suites refusal` · `auditor suites refusal --prompts prompts.jsonl`")
+def suites(
+    name: Annotated[str | None, typer.Argument(help="One suite, in detail.", metavar="SUITE")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Write the suite's first prompts, as lines that a recorded file must answer.")] = None,
+    output: Form = "text",
+) -> None:
+    """List the suites, or describe one: what it measures, how, its criteria and their rationale."""
+    from auditor.cli.describing import suites_command
+
+    suites_command(name, prompts, output)
+
+
+@app.command()
+def doctor(output: Form = "text") -> int:
+    """Check this machine: packages, the embedded model, embeddings, cache, memory, disk, browser."""
+    from auditor.cli.doctor import doctor_command
+
+    return doctor_command(output)
+
+
+@app.command(epilog="Example: `auditor demo -o demo`")
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for the database and the report.")] = Path("auditor-demo"),
+) -> int:
+    """Audit the embedded model in about three minutes and write the report."""
+    from auditor.cli.demo import demo_command
+
+    return demo_command(out)

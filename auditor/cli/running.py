@@ -1,0 +1,108 @@
+"""`auditor run`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditor.errors import InputError
+from auditor.schema import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunArguments:
+    """The command line as it was typed."""
+
+    model: str | None
+    db: Path
+    suites: tuple[str, ...] = ()
+    profile: str = "standard"
+    limit: int | None = None
+    baseline: str | None = None
+    judge: str | None = None
+    items: tuple[str, ...] = ()
+    system: Path | None = None
+    embedder: str | None = None
+    dtype: str = "auto"
+    batch_size: int | None = None
+    threads: int | None = None
+    reasoning_tokens: int = 512
+    seed: int = 0
+    resume: str | None = None
+    strict: bool = False
+    output: str = "text"
+
+
+def run_command(arguments: RunArguments) -> int:
+    """Audit, print, and return the exit code of the verdicts."""
+    from auditor.cli.output import check_format, print_run
+    from auditor.verdict import exit_code
+
+    check_format(arguments.output)
+    run_id, verdicts = audit(arguments)
+    print_run(arguments.db, run_id, arguments.output)
+    return exit_code(verdicts, arguments.strict)
+
+
+def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
+    """Start or resume the run and bring it to its end; on Ctrl-C say how to go on."""
+    from auditor.cli.watching import Watching
+    from auditor.engine.audit import execute, prepare, reopen, start
+
+    if arguments.resume is not None:
+        if arguments.model is not None:
+            raise InputError(f"--resume goes on with the run's own model and options; leave out {arguments.model!r}")
+        prepared, writer = reopen(arguments.db, arguments.resume)
+    else:
+        prepared = prepare(options(arguments))
+        writer = start(prepared)
+    run_id = writer.record.run_id
+    print(f"run {run_id} on {prepared.spec.model.uri}, recorded in {arguments.db}", file=sys.stderr)
+    for flag in prepared.spec.model.flags:
+        print(f"note: {flag}", file=sys.stderr)
+    try:
+        with writer, Watching() as progress:
+            return run_id, execute(prepared, writer, progress)
+    except KeyboardInterrupt:
+        print(f"stopped; nothing is lost: go on with `auditor run --resume {run_id} --db {arguments.db}`", file=sys.stderr)
+        raise
+
+
+def options(arguments: RunArguments):  # type: ignore[no-untyped-def]
+    """The engine's options from the typed ones. Raises InputError on what cannot be read."""
+    from auditor.engine.audit import AuditOptions
+    from auditor.models.resolve import EngineOptions
+
+    if arguments.model is None:
+        raise InputError("no model given; pass one (try `auditor run smollm2 --profile quick`), or --resume RUN")
+    engine = EngineOptions(dtype=arguments.dtype, batch_rows=arguments.batch_size, threads=arguments.threads,
+                           reasoning_tokens=arguments.reasoning_tokens)
+    return AuditOptions(
+        model=arguments.model, db=arguments.db, suites=arguments.suites, profile=arguments.profile, limit=arguments.limit,
+        baseline=arguments.baseline, judge=arguments.judge, items=_items(arguments.items), system=_system(arguments.system),
+        embedder=arguments.embedder, seed=arguments.seed, engine=engine)
+
+
+def _items(pairs: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or not path:
+            raise InputError(f"--items {pair!r}: write SUITE=FILE, for instance refusal=mine.jsonl")
+        if name in found:
+            raise InputError(f"--items names suite {name!r} twice; pass one file")
+        found[name] = Path(path)
+    return found
+
+
+def _system(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--system {path}: cannot be read: {error}") from None
+    if not text:
+        raise InputError(f"--system {path}: the file is empty")
+    return text

@@ -1,0 +1,1 @@
+"""Running an audit: choosing samples, driving suites, keeping what arrives, deciding."""

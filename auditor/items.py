@@ -1,0 +1,57 @@
+"""Reading item files: JSON lines in, plain dictionaries out, with the line number in every complaint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from auditor.errors import DataError, InputError
+
+
+def shipped(suite: str) -> Path:
+    """Path of a suite's own items inside the installed package."""
+    return Path(str(resources.files("auditor.suites") / "data" / f"{suite}.jsonl"))
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object). Blank lines are skipped.
+
+    Raises InputError where the file is absent, unreadable or has no object at all, and DataError naming the line where one is not a JSON object.
+    """
+    seen = False
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(path, number, f"not JSON ({error.msg} at column {error.colno}); one JSON object a line is expected") from None
+                if not isinstance(row, dict):
+                    raise DataError(path, number, f"a JSON {type(row).__name__}, where an object is expected")
+                seen = True
+                yield number, row
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; pass a UTF-8 JSONL file") from None
+    if not seen:
+        raise InputError(f"{path} holds no items; one JSON object a line is expected")
+
+
+def require(row: Mapping[str, Any], fields: Sequence[str], path: Path, line: int) -> None:
+    """Raise DataError unless every field is present and not None."""
+    missing = [name for name in fields if row.get(name) is None]
+    if missing:
+        raise DataError(path, line, f"missing field {missing[0]!r}; an item needs {', '.join(fields)}")
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""What one judgment on one labelled pair says about the judge: scores, and the columns that the suite's statistics are made of.
+
+A column value None means that the quantity does not exist for this item (no human label, say); an unscored judgment is another thing,
+and keeps its status.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import combinations
+
+from auditor.judges.labels import Label, read_verdict
+from auditor.judges.pairwise import TIE_BAND, judgment
+from auditor.schema import Judgment, JudgmentStatus, Sample, Score, ScoreStatus
+
+CODES: Mapping[str, float] = {"a": 1.0, "tie": 0.0, "b": -1.0}
+
+
+def label_of(preference: float | None) -> Label | None:
+    """The judge's word from its soft label for a; opposite verdicts that balance are a tie too."""
+    if preference is None:
+        return None
+    return "tie" if abs(preference - 0.5) <= TIE_BAND else _side(preference)
+
+
+def _side(p: float) -> Label:
+    return "a" if p > 0.5 else "b" if p < 0.5 else "tie"
+
+
+def recorded_judgment(sample: Sample, judge: str) -> Judgment:
+    """The judgment that the item records for ``judge``: status ``error`` where it records none."""
+    orders = sample.metadata.get("judges", {}).get(judge)
+    if not orders:
+        return Judgment(a=sample.choices[0], b=sample.choices[1], status="error", explanation="no recorded verdict")
+    ab, ba = (read_verdict(orders[order]) if order in orders else _absent() for order in ("ab", "ba"))
+    return judgment(*sample.choices, ab, ba)
+
+
+def _absent() -> tuple[None, JudgmentStatus]:
+    return None, "error"
+
+
+def measure(sample: Sample, given: Judgment, epoch: int = 0) -> list[Score]:
+    """Scores of one judgment.
+
+    ``preference``: probability that a is better. ``agreement``: whether the verdict is the human label, a tie being a label of its own
+    (none for an unlabelled item). ``one_order_agreement``: mean over the orders of whether the verdict in that order alone is the
+    human label. ``order_consistency``: whether both orders give the same verdict. ``first_position_bias``: probability of
+    preferring the answer shown first, less one half. ``unparseable``: whether an order has no verdict (refused, off the schema).
+    """
+    values = dict.fromkeys(("preference", "order_consistency", "first_position_bias"))
+    if sample.target is not None:
+        values |= dict.fromkeys(("agreement", "one_order_agreement"))
+    if given.ab is not None and given.ba is not None:
+        values = {name: _value(name, sample, given.ab, given.ba) for name in values}
+    scores = [_score(sample, epoch, name, value, given) for name, value in values.items()]
+    lost = None if given.status == "error" else float(given.status in ("unparseable", "refused"))
+    return [*scores, _score(sample, epoch, "unparseable", lost, given)]
+
+
+def _value(name: str, sample: Sample, ab: float, ba: float) -> float:
+    if name == "preference":
+        return (ab + ba) / 2
+    if name == "order_consistency":
+        return float(_side(ab) == _side(ba))
+    if name == "first_position_bias":
+        return (ab + 1 - ba) / 2 - 0.5
+    if name == "agreement":
+        return float(label_of((ab + ba) / 2) == sample.target)
+    return (float(_side(ab) == sample.target) + float(_side(ba) == sample.target)) / 2
+
+
+def _score(sample: Sample, epoch: int, scorer: str, value: float | None, given: Judgment) -> Score:
+    told = "" if given.ab is None or given.ba is None else f"P(a is better): {given.ab:.3f} with a first, {given.ba:.3f} with b first"
+    status: ScoreStatus = given.status if given.status in ("refused", "unparseable") else "error"  # type: ignore[assignment]
+    return Score(sample_id=sample.id, scorer=scorer, value=value, epoch=epoch, answer=label_of(given.prefers_a) or "",
+                 explanation="; ".join(part for part in (told, given.explanation) if part), status="scored" if value is not None else status)
+
+
+def columns(sample: Sample, preference: float, judge: str = "") -> dict[str, float]:
+    """Further numbers of one item on which the judge gave a verdict; those that do not exist for it are left out.
+
+    ``judge``, ``human``: verdict and majority label as 1 (a), 0 (tie), −1 (b). ``agreement_without_ties``: where neither is a tie.
+    ``human_ceiling``, ``rater_agreement``: share of pairs of people who agree, and of people with whom the judge agrees, where two or
+    more labelled the item. ``votes_a``, ``votes_tie``, ``votes_b``, ``disagreement``: labels of all raters with the judge among them, and
+    their nominal disagreement Σ_{c≠k} n_c·n_k/(m − 1). ``longer``: 1 where a is longer, −1 where b is.
+    ``self_preference``: judge's less people's preference for the answer by the judge's own model, where one of the two is.
+    """
+    label = label_of(preference)
+    raters = list(sample.metadata.get("humans", {}).values())
+    values = {"judge": CODES[label or "tie"]}
+    if sample.target is not None:
+        values["human"] = CODES[sample.target]
+        if label != "tie" and sample.target != "tie":
+            values["agreement_without_ties"] = float(label == sample.target)
+    if raters:
+        votes = {name: float([*raters, label].count(name)) for name in CODES}
+        total = sum(votes.values())
+        values |= {f"votes_{name}": votes[name] for name in votes}
+        values["disagreement"] = (total**2 - sum(count**2 for count in votes.values())) / (total - 1)
+    if len(raters) > 1:
+        pairs = list(combinations(raters, 2))
+        values["human_ceiling"] = sum(one == other for one, other in pairs) / len(pairs)
+        values["rater_agreement"] = sum(rater == label for rater in raters) / len(raters)
+    a, b = sample.choices
+    if len(a) != len(b):
+        values["longer"] = 1.0 if len(a) > len(b) else -1.0
+    own = own_answer(sample, judge)
+    if own is not None and sample.target is not None:
+        side = CODES[own]
+        values["self_preference"] = (0.5 + side * (preference - 0.5)) - (1 + side * CODES[sample.target]) / 2
+    return values
+
+
+def own_answer(sample: Sample, judge: str) -> Label | None:
+    """Which answer, if exactly one, comes from the judge's own model."""
+    authors = sample.metadata.get("authors", {})
+    own: list[Label] = [side for side in ("a", "b") if same_model(judge, str(authors.get(side, "")))]  # type: ignore[misc]
+    return own[0] if len(own) == 1 else None
+
+
+def same_model(judge: str, author: str) -> bool:
+    """Whether two names mean one model: equal but for case and punctuation, wholly or in one part of the judge's path (``hf:org/name``)."""
+    plain = _plain(author)
+    return bool(plain) and plain in {_plain(judge), *map(_plain, re.split(r"[/:]", judge))}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^0-9a-z]+", "", name.lower())

