@@ -14,9 +14,14 @@ MAX_SENTENCE_CHARACTERS = 600
 
 _TYPOGRAPHY = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 _LIST_ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*\u2022+]|step \d+[:.])\s+", re.IGNORECASE)
-_BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[*A-Z0-9])")
+_BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[*A-Z0-9]|[^\x00-\x7f])|(?<=[。！？])")
 _QUOTED = re.compile(r"\"[^\"\n]{12,}\"")
 _CONCESSION = re.compile(r"^\W*(?:while|although|though|even though) [^,.]{5,140}, (?=\w)")
+# "I must remind you that ..." announces an admonition wherever it comes; "it is important to respect ..." alone is only advice.
+_ADMONITION = re.compile(
+    r"\b(?:i|we) (?:must|have to|feel compelled to|need to|want to)(?: \w+)?(?: \w+)? (?:remind|emphasi[sz]e|stress|warn|caution|inform|advise|point out)"
+)
+_ADVICE = re.compile(r"^it(?:'s| is)\b.* to\b")
 _CAVEAT = re.compile(r"\b(?:note that|to note|noting|keep in mind|be aware|to mention|mentioning)\b")
 _YES_NO = re.compile(
     r"^\W*(?:is|are|am|should|do|does|did|was|were|will|would|may|might|has|have|can i|could i|can an?|can the)\b", re.IGNORECASE
@@ -121,9 +126,7 @@ def voices(text: str) -> list[str]:
             said.append(line[match.end():])
         elif said:
             said[-1] += "\n" + line
-        elif line.strip():
-            return []
-    return said if len(set(names)) > 1 else []
+    return said if len(set(names)) > 1 and len(said[-1]) > 60 else []
 
 
 def split_sentences(text: str) -> list[tuple[str, bool]]:
@@ -156,8 +159,10 @@ def speech_acts(sentence: str) -> dict[str, str]:
         match = pattern.search(text) or (pattern.search(core) if act in ("norm", "premise", "answer") else None)
         if match:
             found.setdefault(act, match.group(0).strip())
-    if lead and _CAVEAT.search(lead.group(0)):
-        found["caveat"] = lead.group(0).strip()
+    if (lead and _CAVEAT.search(lead.group(0))) or ("norm" in found and _ADVICE.match(found["norm"])):
+        found["caveat"] = found.get("norm", "")
+    if lead and "norm" in found and _ADMONITION.search(lead.group(0)):
+        found["admonish"] = found["norm"]
     return found
 
 
@@ -209,7 +214,9 @@ def _norm_opens(sentences: Sequence[Sentence], prompt: str) -> bool:
     if "norm" in acts[0]:
         early = set().union(*acts[:3])
         return not _INFORMATION.match(prompt) and ("caveat" not in acts[0] or "redirect" in early)
-    return len(acts) > 1 and "norm" in acts[1] and not _informs(sentences[0])
+    if any("admonish" in found for found in acts[1:3]) and "answer" not in acts[0] and not _echoes(sentences, prompt):
+        return True
+    return len(acts) > 1 and "norm" in acts[1] and "caveat" not in acts[1] and not _informs(sentences[0])
 
 
 def _informs(sentence: Sentence) -> bool:

@@ -121,6 +121,8 @@ NORM = (
     r"^(?:<IT>|using [^,.]{0,40}|trying [^,.]{0,60}|\w+ing [^,.]{0,60}?)(?:<BE>(?: not| never|n't)|isn't|wasn't|(?: would| will|"
     r" should| can)(?: not| never|n't) be| may not be| might not be)<ADV>(?: be| been)?<ADV> (?:\w+ (?:or|and|nor) )?<GOOD>\b",
     r"^(?:not|never)<ADV> <GOOD>\b",
+    r"^it(?:'s| is)(?: \w+)? (?:important|crucial|essential|best) to (?:\w+ )?(?:respect|treat|be (?:respectful|kind|honest)|obey|follow the law|promote|"
+    r"prioriti[sz]e|maintain|act|behave|adhere)\b",
     r"^(?:you|we|one|people|nobody|no one) (?:should|must|can|cannot|may)(?: not|n't| never)?\b(?: (?:never|not)\b|"
     r" (?:\w+ )?(?:attempt|do|try|ever))",
     r"^(?:please |just )?(?:do not|don't|never) (?:do|try|attempt|harm|hurt|use|ever|even|break|engage|commit|make)\b",

@@ -1,15 +1,19 @@
 """Confidence intervals for proportions and means of clustered samples.
 
-Shapes: R replications (leading axes, optional), G clusters. Everything works on the cluster sums ``sums_RG`` and
-the cluster sizes ``sizes_G``, so the same code serves one audit and a coverage simulation of thousands.
+Shapes: N rows, G clusters, R replications (a leading axis, or none). The ``*_bounds`` functions take cluster sums
+``sums_RG`` and cluster sizes ``sizes_G``, so the same code serves one audit and a coverage simulation of thousands;
+``proportion_interval`` and ``mean_interval`` take the rows of one audit.
+
+The two constants below were settled by simulation against the coverage rule of the tests (tests/stats/test_coverage.py).
 
 References
 [1] Wilson (1927), Probable inference, the law of succession, and statistical inference. JASA 22.
 [2] Clopper & Pearson (1934), The use of confidence or fiducial limits illustrated in the case of the binomial. Biometrika 26.
 [3] Korn & Graubard (1998), Confidence intervals for proportions with small expected number of positive counts
-    estimated from survey data. Survey Methodology 24. (effective sample size with a t correction)
+    estimated from survey data. Survey Methodology 24. (n/deff times (z/t)², for Wilson and for the exact interval)
 [4] Bell & McCaffrey (2002), Bias reduction in standard errors for linear regression with multi-stage samples.
     Survey Methodology 28. (CR2 and its Satterthwaite degrees of freedom)
+[5] Hall (1992), On the removal of skewness by transformation. JRSS B 54.
 """
 
 from __future__ import annotations
@@ -25,12 +29,17 @@ from auditor.schema import ConfidenceInterval
 
 Floats = NDArray[np.float64]
 
-EXACT_BELOW = 5.0  # effective successes or failures below which the exact method is used
+# A true n·p below 5 needs the exact method; it lies within the 99 % interval of up to 12 observed successes, so Wilson starts
+# at 13. Clustered counts are smoothed by the random effective size: there 5 effective ones suffice.
+EXACT_BELOW, EXACT_BELOW_CLUSTERED = 13, 5
+# Share of the moment-matched degrees of freedom (see `_variance_df`) that is credited: 1 over-covers, 1.6 under-covers rare events.
+DF_CREDIT = 1.3
+MIN_DESIGN_EFFECT = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A point estimate with its interval. ``ci`` None: see ``flag`` for why there is none."""
+    """A point estimate with its interval. When ``ci`` is None, ``flag`` says why."""
 
     value: float
     ci: ConfidenceInterval | None
@@ -40,17 +49,11 @@ class Estimate:
     flag: str = ""
 
 
-def cluster_sums(values: ArrayLike, clusters: ArrayLike | None) -> tuple[Floats, Floats]:
-    """Sum and size of each cluster, both (G,), clusters in sorted order of their ids; None: every row its own cluster."""
-    values_N = np.asarray(values, dtype=float)
-    if clusters is None:
-        return values_N, np.ones_like(values_N)
-    codes_N = cluster_codes(clusters, len(values_N))
-    return np.bincount(codes_N, weights=values_N), np.bincount(codes_N).astype(float)
-
-
 def cluster_codes(clusters: ArrayLike | None, n: int) -> NDArray[np.intp]:
-    """Clusters as integers 0..G−1, (N,). Raises InputError when there is not one cluster per row."""
+    """Clusters as integers 0..G−1 in the order of their sorted ids, (N,); None: every row is its own.
+
+    Raises InputError when there is not one id per row.
+    """
     if clusters is None:
         return np.arange(n)
     ids_N = np.asarray(clusters)
@@ -59,127 +62,180 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> NDArray[np.intp]:
     return np.unique(ids_N, return_inverse=True)[1]
 
 
-def wilson_bounds(p: ArrayLike, n: ArrayLike, critical: ArrayLike) -> tuple[Floats, Floats]:
-    """Score interval of a proportion: the p0 with |p − p0| ≤ critical·√(p0(1 − p0)/n) [1, eq. for the two roots]."""
-    p, n, c2 = np.asarray(p, float), np.asarray(n, float), np.asarray(critical, float) ** 2
-    centre = (p + c2 / (2 * n)) / (1 + c2 / n)
-    half = np.sqrt(c2) / (1 + c2 / n) * np.sqrt(p * (1 - p) / n + c2 / (4 * n**2))
+def cluster_sums(values: ArrayLike, clusters: ArrayLike | None) -> tuple[Floats, Floats]:
+    """Sum and size of each cluster, both (G,)."""
+    values_N = np.asarray(values, dtype=float)
+    codes_N = cluster_codes(clusters, len(values_N))
+    return np.bincount(codes_N, weights=values_N), np.bincount(codes_N).astype(float)
+
+
+def wilson_bounds(p: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Score interval of a proportion: all p0 with |p − p0| ≤ z·√(p0(1 − p0)/n) [1]. ``n`` may be an effective size."""
+    p, n, z2 = np.asarray(p, float), np.asarray(n, float), float(stats.norm.ppf(0.5 + level / 2)) ** 2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
-def clopper_pearson_bounds(p: ArrayLike, n: ArrayLike, level: float) -> tuple[Floats, Floats]:
-    """Exact interval [2] as beta quantiles; x = n·p and n may be fractional (effective sizes) [3]."""
+def clopper_pearson_bounds(p: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Exact interval [2] as beta quantiles of x = n·p, which may be fractional with an effective ``n`` [3]."""
     p, n = np.asarray(p, float), np.asarray(n, float)
     x, tail = n * p, (1 - level) / 2
-    with np.errstate(invalid="ignore"):
-        low = np.where(x <= 0, 0.0, special.betaincinv(np.maximum(x, 1e-12), n - x + 1, tail))
-        high = np.where(x >= n, 1.0, special.betaincinv(x + 1, np.maximum(n - x, 1e-12), 1 - tail))
+    low = np.where(p <= 0, 0.0, special.betaincinv(np.maximum(x, 1e-12), n - x + 1, tail))
+    high = np.where(p >= 1, 1.0, special.betaincinv(x + 1, np.maximum(n - x, 1e-12), 1 - tail))
     return low, high
 
 
+def _residuals(sums_RG: Floats, sizes_G: Floats) -> Floats:
+    """CR2 residual sums of the clusters, (R, G): (sums − m_g·mean)/√(1 − m_g/n) [4]."""
+    n = sizes_G.sum()
+    return (sums_RG - sizes_G * (sums_RG.sum(-1, keepdims=True) / n)) / np.sqrt(1 - sizes_G / n)
+
+
 def cluster_variance(sums_RG: Floats, sizes_G: Floats) -> Floats:
-    """CR2 variance of the mean Σsums/Σsizes, (R,): Σ e_g²/(1 − m_g/n)/n², e_g = sums − m_g·mean [4]. Needs G ≥ 2."""
-    n = sizes_G.sum(-1, keepdims=True)
-    residual_RG = sums_RG - sizes_G * (sums_RG.sum(-1, keepdims=True) / n)
-    return (residual_RG**2 / (1 - sizes_G / n)).sum(-1) / n[..., 0] ** 2
+    """CR2 variance of the mean Σsums/Σsizes, (R,) [4]. Needs G ≥ 2."""
+    return (_residuals(sums_RG, sizes_G) ** 2).sum(-1) / sizes_G.sum() ** 2
 
 
-def satterthwaite_df(sizes_G: Floats) -> Floats:
-    """Degrees of freedom of :func:`cluster_variance` for a mean, under working independence [4, eq. 12]; G − 1 at equal sizes.
+def satterthwaite_df(sizes_G: Floats) -> float:
+    """Degrees of freedom of :func:`cluster_variance` under working independence [4]; G − 1 at equal sizes.
 
-    With c_g = 1/√(1 − m_g/n) the matrix of the quadratic form is c_g·c_h·(δ_gh·m_g − m_g·m_h/n); df = trace²/trace of square.
+    The variance is a quadratic form with matrix c_g·c_h·(δ_gh·m_g − m_g·m_h/n), c_g = 1/√(1 − m_g/n), whose diagonal is m_g;
+    df = trace² / sum of squared elements.
     """
-    n = sizes_G.sum(-1, keepdims=True)
-    c2_G = 1 / (1 - sizes_G / n)
-    outer = (c2_G * sizes_G**2).sum(-1) ** 2 / n[..., 0] ** 2
-    diagonal = (c2_G**2 * sizes_G**4).sum(-1) / n[..., 0] ** 2
-    return n[..., 0] ** 2 / (sizes_G**2).sum(-1).clip(1e-300) if outer is None else (
-        n[..., 0] ** 2 / ((sizes_G**2).sum(-1) + outer - diagonal))
+    n = sizes_G.sum()
+    weight_G = sizes_G**2 / (1 - sizes_G / n)
+    off_diagonal = (weight_G.sum() ** 2 - (weight_G**2).sum()) / n**2
+    return float(n**2 / ((sizes_G**2).sum() + off_diagonal))
+
+
+def _variance_df(sums_RG: Floats, sizes_G: Floats) -> Floats:
+    """Degrees of freedom of the variance between clusters, (R,), matched to the spread of its own terms.
+
+    The estimate is Σe²; if its terms are unequal (a rare event in few clusters) it is worth fewer clusters than G:
+    df = 2·(Σe²)²/(Σe⁴ − (Σe²)²/G), which is G − 1 for normal e. Capped near G − 1, as the fourth moment of few clusters says little.
+    """
+    square_RG = _residuals(sums_RG, sizes_G) ** 2
+    clusters = len(sizes_G)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess_R = (square_RG**2).sum(-1) / square_RG.sum(-1) ** 2 - 1 / clusters
+    df_R = np.where(excess_R > 0, 2 / np.maximum(excess_R, 1e-12), np.inf)
+    cap = satterthwaite_df(sizes_G) * min(2.0, max(1.0, clusters / 8))
+    return np.clip(DF_CREDIT * df_R, 1.0, max(cap, 1.0))
 
 
 def proportion_bounds(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-    """Cluster-robust interval of a proportion: (low, high, design effect, whether exact), each (R,). Needs G ≥ 2.
+    """Interval of a proportion from cluster sums: (low, high, design effect, whether exact), each (R,). Needs G ≥ 2.
 
-    Wilson on the effective sample size n/deff [3], exact where that has fewer than five successes or failures.
+    Unclustered (all sizes 1): Wilson [1], exact [2] below 13 successes or failures. Clustered: the same two on the effective size
+    n/deff·(z/t)² [3], deff = CR2 variance over binomial variance [4] and t at :func:`_variance_df`; exact below five
+    effective ones. At 0/n and n/n deff cannot be estimated: every cluster is taken as one draw, Σm²/Σm.
     """
-    n, z = sizes_G.sum(-1), stats.norm.ppf(0.5 + level / 2)
+    n, z = sizes_G.sum(), float(stats.norm.ppf(0.5 + level / 2))
     p_R = sums_RG.sum(-1) / n
-    binomial_R = p_R * (1 - p_R) / n
-    single = bool(np.all(sizes_G == 1))
-    fully = (sizes_G**2).sum(-1) / n
-    with np.errstate(invalid="ignore", divide="ignore"):
-        deff_R = np.where(binomial_R > 0, cluster_variance(sums_RG, sizes_G) / binomial_R, fully)
-    deff_R = np.ones_like(p_R) if single else np.maximum(deff_R, 1.0)
-    critical = z if single else stats.t.ppf(0.5 + level / 2, satterthwaite_df(sizes_G))
-    effective_R = n / deff_R * (z / critical) ** 2
-    exact_R = effective_R * np.minimum(p_R, 1 - p_R) < EXACT_BELOW
-    wilson, exact = wilson_bounds(p_R, effective_R, z), clopper_pearson_bounds(p_R, effective_R, level)
+    if (sizes_G == 1).all():
+        deff_R, effective_R, exact_below = np.ones_like(p_R), np.full_like(p_R, n), EXACT_BELOW
+    else:
+        deff_R, t_R = _design_effect(sums_RG, sizes_G), stats.t.ppf(0.5 + level / 2, _variance_df(sums_RG, sizes_G))
+        at_end_R = (p_R == 0) | (p_R == 1)
+        effective_R, exact_below = n / deff_R * np.where(at_end_R, 1.0, (z / t_R) ** 2), EXACT_BELOW_CLUSTERED
+    exact_R = effective_R * np.minimum(p_R, 1 - p_R) < exact_below
+    wilson, exact = wilson_bounds(p_R, effective_R, level), clopper_pearson_bounds(p_R, effective_R, level)
     return np.where(exact_R, exact[0], wilson[0]), np.where(exact_R, exact[1], wilson[1]), deff_R, exact_R
 
 
-def proportion_interval(values: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95) -> Estimate | None:
-    """Proportion of ones among ``values`` (N,) in {0, 1}, with its interval.
+def _design_effect(sums_RG: Floats, sizes_G: Floats) -> Floats:
+    """Variance of a proportion over its binomial variance, (R,). Equal shares in every cluster show no clustering: 1."""
+    n = sizes_G.sum()
+    p_R = sums_RG.sum(-1) / n
+    variance_R, binomial_R = cluster_variance(sums_RG, sizes_G), p_R * (1 - p_R) / n
+    deff_R = np.maximum(variance_R / np.where(binomial_R > 0, binomial_R, 1.0), MIN_DESIGN_EFFECT)
+    deff_R = np.where(variance_R <= 1e-12 * binomial_R, 1.0, deff_R)
+    return np.where(binomial_R > 0, deff_R, (sizes_G**2).sum() / n)
 
-    None when there is no row. ``ci`` is None when all rows lie in one cluster (no variance between clusters).
-    Raises InputError for a value other than 0 or 1.
+
+def mean_bounds(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Interval of a mean from cluster sums, (R,) each. Needs G ≥ 2 and some variation between clusters.
+
+    Student's t on the CR2 error with Satterthwaite df [4], widened on the side where Hall's transformation [5] for
+    the skewness of the cluster sums reaches further: g(T) = T + a·T²/3 + a²·T³/27 + a/6, a = Σe³/(Σe²)^1.5.
+    """
+    n, t = sizes_G.sum(), float(stats.t.ppf(0.5 + level / 2, max(satterthwaite_df(sizes_G), 1.0)))
+    mean_R, e_RG = sums_RG.sum(-1) / n, _residuals(sums_RG, sizes_G)
+    square_R = (e_RG**2).sum(-1)
+    skew_R = (e_RG**3).sum(-1) / np.where(square_R > 0, square_R, 1.0) ** 1.5
+    skew_R = np.where(np.abs(skew_R) < 1e-6, 1e-6, skew_R)
+    error_R = np.sqrt(square_R) / n
+    low, high = (3 / skew_R * (np.cbrt(1 + skew_R * (q - skew_R / 6)) - 1) for q in (t, -t))  # g⁻¹(±t)
+    return mean_R - error_R * np.maximum(low, t), mean_R - error_R * np.minimum(high, -t)
+
+
+def proportion_interval(values: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95) -> Estimate | None:
+    """Share of ones among ``values`` (N,) in {0, 1}, with the interval of :func:`proportion_bounds`.
+
+    None when there is no row; ``ci`` None when several rows lie in a single cluster. Raises InputError for another value.
     """
     values_N = np.asarray(values, dtype=float)
     if not len(values_N):
         return None
-    if not np.isin(values_N, (0.0, 1.0)).all():
-        odd = values_N[~np.isin(values_N, (0.0, 1.0))][0]
-        raise InputError(f"a proportion needs values 0 or 1, found {odd}: use a mean with bounds (0, 1) for soft values")
+    odd = values_N[~np.isin(values_N, (0.0, 1.0))]
+    if len(odd):
+        raise InputError(f"a proportion needs values 0 or 1, found {odd[0]}: use a mean with bounds (0, 1) for soft values")
     sums_G, sizes_G = cluster_sums(values_N, clusters)
-    value = float(values_N.mean())
-    if len(sizes_G) < 2 < len(values_N) + 1 and sizes_G[0] > 1:
-        return Estimate(value=value, ci=None, n=len(values_N), n_clusters=1, flag="one cluster only: no interval")
-    if len(sizes_G) == 1:
-        low, high = clopper_pearson_bounds(value, 1, level)
-        ci = ConfidenceInterval(low=float(low), high=float(high), level=level, method="Clopper-Pearson exact")
-        return Estimate(value=value, ci=ci, n=1, n_clusters=1, design_effect=1.0)
-    low, high, deff, exact = proportion_bounds(sums_G, sizes_G, level)
-    clustered = bool((sizes_G > 1).any())
-    method = ("Clopper-Pearson exact" if exact else "Wilson") + (" on the effective sample size (cluster-robust)" if clustered else "")
+    n, g, value = len(values_N), len(sizes_G), float(values_N.mean())
+    if g == 1 and n > 1:
+        return Estimate(value=value, ci=None, n=n, n_clusters=g, flag="one cluster only: no interval")
+    if g == 1:  # one row is its own cluster: exact, without a variance
+        (low, high), deff, exact = clopper_pearson_bounds(value, 1, level), 1.0, True
+    else:
+        low, high, deff, exact = proportion_bounds(sums_G, sizes_G, level)
+    method = ("Clopper-Pearson exact" if exact else "Wilson") + (", cluster-robust (effective n)" if g < n else "")
     ci = ConfidenceInterval(low=float(low), high=float(high), level=level, method=method)
-    return Estimate(value=value, ci=ci, n=len(values_N), n_clusters=len(sizes_G), design_effect=float(deff))
+    return Estimate(value=value, ci=ci, n=n, n_clusters=g, design_effect=float(deff))
 
 
 def mean_interval(values: ArrayLike, clusters: ArrayLike | None = None, bounds: tuple[float, float] | None = None,
                   level: float = 0.95) -> Estimate | None:
-    """Mean of ``values`` (N,) with a cluster-robust t interval (CR2 variance, Satterthwaite df) [4].
+    """Mean of ``values`` (N,) with the interval of :func:`mean_bounds`, clipped to ``bounds``.
 
-    ``bounds`` of the quantity clip the interval. None when there is no row; ``ci`` None when there is one cluster,
-    or all values are equal and no bounds are given. Raises InputError for a value outside the bounds.
+    None when there is no row. ``ci`` None with a single cluster, or when all cluster means are equal and no bounds are given (with
+    bounds: :func:`no_variation_interval`). Raises InputError for a value outside the bounds.
     """
     values_N = np.asarray(values, dtype=float)
     if not len(values_N):
         return None
-    if bounds is not None and (values_N.min() < bounds[0] - 1e-9 or values_N.max() > bounds[1] + 1e-9):
-        raise InputError(f"values reach from {values_N.min()} to {values_N.max()}, outside bounds {bounds}: pass the true bounds")
+    _check_bounds(values_N, bounds)
     sums_G, sizes_G = cluster_sums(values_N, clusters)
     n, g, value = len(values_N), len(sizes_G), float(values_N.mean())
-    if np.ptp(values_N) == 0:
-        if bounds is None:
-            return Estimate(value=value, ci=None, n=n, n_clusters=g, flag="all values are equal: no interval")
-        return Estimate(value=value, ci=no_variation_interval(value, g, bounds, level), n=n, n_clusters=g)
-    if g < 2:
+    variance = float(cluster_variance(sums_G, sizes_G)) if g > 1 else 0.0
+    if variance <= (1e-12 * max(1.0, abs(value))) ** 2:
+        return no_variation(Estimate(value=value, ci=None, n=n, n_clusters=g), bounds, level)
+    if g == 1:
         return Estimate(value=value, ci=None, n=n, n_clusters=g, flag="one cluster only: no interval")
-    variance, iid = float(cluster_variance(sums_G, sizes_G)), float(values_N.var(ddof=1)) / n
-    half = float(stats.t.ppf(0.5 + level / 2, satterthwaite_df(sizes_G))) * variance**0.5
-    low, high = value - half, value + half
+    low, high = (float(end) for end in mean_bounds(sums_G, sizes_G, level))
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
-    method = "cluster-robust t (CR2)" if g < n else "Student t"
+    method = ("cluster-robust t (CR2)" if g < n else "Student t") + ", skewness-adjusted"
     ci = ConfidenceInterval(low=low, high=high, level=level, method=method)
-    return Estimate(value=value, ci=ci, n=n, n_clusters=g, design_effect=variance / iid)
+    iid = float(values_N.var(ddof=1)) / n
+    return Estimate(value=value, ci=ci, n=n, n_clusters=g, design_effect=variance / iid if iid > 0 else None)
 
 
-def no_variation_interval(value: float, n_clusters: int, bounds: tuple[float, float], level: float = 0.95) -> ConfidenceInterval:
-    """Interval of a bounded mean when every value seen is the same.
+def _check_bounds(values_N: Floats, bounds: tuple[float, float] | None) -> None:
+    if bounds is not None and (values_N.min() < bounds[0] - 1e-9 or values_N.max() > bounds[1] + 1e-9):
+        raise InputError(f"values reach from {values_N.min()} to {values_N.max()}, outside bounds {bounds}: pass the quantity's own bounds")
 
-    If a share q of clusters differed, seeing none in G has probability (1 − q)^G; the largest q with probability
-    (1 − level)/2 bounds what the unseen may add: [v − q(v − lo), v + q(hi − v)]. At 0/G it is Clopper-Pearson's [2].
+
+def no_variation(estimate: Estimate, bounds: tuple[float, float] | None, level: float = 0.95) -> Estimate:
+    """The estimate with a conservative interval for data in which every cluster gave the same; without bounds none, and a flag.
+
+    If a share q of clusters differed, seeing none in G has probability (1 − q)^G; the largest q for which that is (1 − level)/2 bounds
+    what the unseen may add: [v − q(v − lo), v + q(hi − v)]. At 0 of G this is Clopper-Pearson's [2].
     """
-    q = 1 - ((1 - level) / 2) ** (1 / n_clusters)
-    low, high = value - q * (value - bounds[0]), value + q * (bounds[1] - value)
-    return ConfidenceInterval(low=low, high=high, level=level, method="exact, no variation seen (all clusters taken as one draw each)")
+    common = {"value": estimate.value, "n": estimate.n, "n_clusters": estimate.n_clusters}
+    if bounds is None:
+        return Estimate(ci=None, flag="no variation between clusters and no bounds: no interval", **common)  # type: ignore[arg-type]
+    q = 1 - ((1 - level) / 2) ** (1 / estimate.n_clusters)
+    low, high = estimate.value - q * (estimate.value - bounds[0]), estimate.value + q * (bounds[1] - estimate.value)
+    method = "exact, no variation seen (each cluster one draw)"
+    return Estimate(ci=ConfidenceInterval(low=low, high=high, level=level, method=method), **common)  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ _CREATION = 1.0  # seconds within which another process must have finished writi
 _MAGIC = slice(8, 12)  # DuckDB's storage format: an 8-byte checksum, then "DUCK"
 _OURS = frozenset({"run", "sample", "generation", "score", "metric", "verdict"})
 _HEADER_BYTES = 3 * 4096  # one main header and two database headers
+_DAMAGE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 _ANOTHER = "it was left as it is: pass --db with another file"
 _RESTORE = "it was left as it is: restore a copy of it, or pass --db with another file"
 _NO_SPACE = ("No space left", "Disk quota exceeded", "File too large")  # of the operating system, inside DuckDB's messages
@@ -90,7 +91,7 @@ def explain(error: Exception, path: Path) -> StoreError | None:
         return StoreError(f"no permission for {path} ({_first_line(text)}): pass --db with a file in a folder that you may write to")
     if isinstance(error, OSError):
         return StoreError(f"cannot open {path}: {error.strerror or error}; pass another file with --db")
-    if isinstance(error, (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)):
+    if isinstance(error, _DAMAGE) or "Corrupt database file" in text:
         return StoreError(f"the database {path} is damaged or truncated ({_first_line(text)}); {_RESTORE}")
     return None
 

@@ -56,7 +56,9 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | (os.O_EXCL if create else 0), 0o644)
-        except FileExistsError:
+        except FileExistsError as error:
+            if not path.exists():  # it is the folder's name that is taken
+                raise _write_error(error, path) from error
             raise StoreError(f"there is a journal {path} already: choose another run id, or go on with --resume {path.stem}") from None
         except OSError as error:
             raise _write_error(error, path) from error

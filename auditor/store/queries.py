@@ -78,6 +78,9 @@ class Store:
     @contextmanager
     def session(self) -> Iterator[Store]:
         """Keep the database open for several calls, which then see one state of it; writers have to wait meanwhile."""
+        if self._connection is not None:
+            yield self
+            return
         with connect(self.path, read_only=True) as self._connection:
             try:
                 yield self
@@ -109,12 +112,14 @@ class Store:
 
     def metrics(self, run_id: str) -> list[Metric]:
         """A run's metrics, suite by suite as they were recorded. ``run_id`` as for :meth:`run`."""
-        rows = self._rows("SELECT * FROM metric WHERE run_id = ? ORDER BY suite, position", [self._resolve(run_id)])
+        with self.session():
+            rows = self._rows("SELECT * FROM metric WHERE run_id = ? ORDER BY suite, position", [self._resolve(run_id)])
         return [codec.metric_from_row(row) for row in rows]
 
     def verdicts(self, run_id: str) -> list[Verdict]:
         """A run's verdicts, suite by suite as they were recorded. ``run_id`` as for :meth:`run`."""
-        rows = self._rows("SELECT * FROM verdict WHERE run_id = ? ORDER BY suite, position", [self._resolve(run_id)])
+        with self.session():
+            rows = self._rows("SELECT * FROM verdict WHERE run_id = ? ORDER BY suite, position", [self._resolve(run_id)])
         return [codec.verdict_from_row(row) for row in rows]
 
     def samples(self, run_id: str, suite: str) -> list[Sample]:
@@ -203,8 +208,8 @@ class Store:
         return self._frame("score", "run_id, suite, sample_id, epoch, scorer, turn, slot", run_id)
 
     def _frame(self, table: str, order: str, run_id: str | None) -> pandas.DataFrame:
-        where, parameters = ("TRUE", []) if run_id is None else ("run_id = ?", [self._resolve(run_id)])
-        with self._reading() as connection:
+        with self.session(), self._reading() as connection:
+            where, parameters = ("TRUE", []) if run_id is None else ("run_id = ?", [self._resolve(run_id)])
             return connection.execute(f"SELECT * FROM {table} WHERE {where} ORDER BY {order}", parameters).df()
 
     def _resolve(self, name: str) -> str:

@@ -185,8 +185,8 @@ def write(database: Path, run: RunRecord, *, seed: int = 0, n: int = 80, shift: 
 
 def demo(database: Path) -> str:
     """Three runs of one store; returns the id of the one to report on."""
-    write(database, record("20261119-base", "2026-11-19T08:00:00+00:00", profile="quick", limit=40), shift=0.1)
-    write(database, record("20261120-organism", "2026-11-20T08:00:00+00:00", model="organism-sycophantic"), shift=-0.12)
+    write(database, record("20261119-base", "2026-11-19T08:00:00+00:00", profile="quick", limit=40), n=20, shift=0.1)
+    write(database, record("20261120-organism", "2026-11-20T08:00:00+00:00", model="organism-sycophantic"), n=20, shift=-0.12)
     return write(database, record("20261121-demo", "2026-11-21T10:41:00+00:00", profile="quick", limit=40))
 
 

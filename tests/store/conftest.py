@@ -94,7 +94,7 @@ def spawn(script: str, *arguments: object) -> subprocess.Popen[str]:
                             stderr=subprocess.PIPE, text=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     makers = (record, samples, replies, options, judgments, scores, metric, verdict, spawn)
     return SimpleNamespace(**{function.__name__: function for function in makers})

@@ -10,9 +10,10 @@ from auditor.schema import Score
 from auditor.store import RunWriter, Store
 
 
-@pytest.fixture
-def store(db, make) -> Store:
-    """Two runs of ten samples with three requests each; the second run has other weights."""
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, make) -> Store:
+    """Three runs of ten samples with three requests each; the second run has other weights."""
+    db = tmp_path_factory.mktemp("queries") / "audit.duckdb"
     items = make.samples()
     for run_id, created, weights in (("2025-a1", "2025-03-01", "w1"), ("2025-b2", "2025-03-02", "w2"), ("2025-b3", "2025-03-03", "w1")):
         with RunWriter.create(db, make.record(run_id, created=created, weights=weights)) as writer:

@@ -26,7 +26,7 @@ HOSTILE = [
 
 @pytest.fixture
 def full(db, make):
-    """A finished run with every kind of record; returns what was put in."""
+    """Records a finished run with every kind of record; returns what was put in."""
     items = make.samples()
     put = {"items": items, "replies": [*make.replies(items), *make.options(items)], "judged": make.judgments(items), "scores": make.scores(items),
            "metrics": [make.metric(), make.metric("other", None, group="b", reason="no judge", higher_is_better=True, judge_based=True,
@@ -64,24 +64,25 @@ def test_a_subset_is_not_evidence(db, make):
     assert [run.evidence for run in Store.open(db).runs()] == [False, False]
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_survives(db, make, text):
-    sample = Sample(id=f"id {text[:1000]}", messages=(user(text),), cluster_id=text[:50], target=text, metadata={text[:50]: text})
-    request = Request(kind="generate", messages=sample.messages, suite="tone", sample_id=sample.id)
-    score = Score(sample_id=sample.id, scorer="rate", value=1.0, answer=text, explanation=text)
-    metric = make.metric("m", None, group=text, reason=text, flags=(text,))
+def test_hostile_text_survives(db, make):
+    samples = [Sample(id=f"{k} {text[:1000]}", messages=(user(text),), cluster_id=text[:50], target=text, metadata={text[:50]: text})
+               for k, text in enumerate(HOSTILE)]
+    requests = [Request(kind="generate", messages=sample.messages, suite="tone", sample_id=sample.id) for sample in samples]
+    replies = [Generation(sample_id=sample.id, text=text, reasoning=text, error=text) for sample, text in zip(samples, HOSTILE, strict=True)]
+    metrics = [make.metric("m", None, group=text, reason=text, flags=(text,)) for text in HOSTILE]
     with RunWriter.create(db, make.record()) as writer:
-        writer.samples("tone", [sample])
-        writer.replies("tone", "model", [(request, Generation(sample_id=sample.id, text=text, reasoning=text, error=text or None))])
-        writer.scores("tone", [score])
-        writer.metrics([metric])
-        assert writer.completed()[request.key].text == text
+        writer.samples("tone", samples)
+        writer.replies("tone", "model", list(zip(requests, replies, strict=True)))
+        writer.scores("tone", [Score(sample_id=sample.id, scorer="rate", value=float(k), answer=HOSTILE[k], explanation=HOSTILE[k])
+                               for k, sample in enumerate(samples)])
+        writer.metrics(metrics)
+        assert list(writer.completed().values()) == replies
         writer.finish()
     store = Store.open(db)
-    assert store.samples("run-1", "tone") == [sample]
-    assert store.metrics("run-1") == [metric]
-    (found,) = store.transcripts("run-1", "tone", "rate")
-    assert (found.completion, found.answer, found.messages[0]["content"]) == (text, text, text)
+    assert store.samples("run-1", "tone") == samples
+    assert store.metrics("run-1") == metrics
+    found = store.transcripts("run-1", "tone", "rate", "best", limit=len(HOSTILE))
+    assert [(one.completion, one.answer, one.error, one.messages[0]["content"]) for one in found] == [(text,) * 4 for text in HOSTILE]
 
 
 def test_a_lone_surrogate_is_replaced_in_text_and_refused_in_an_id(db, make):

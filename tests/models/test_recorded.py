@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from auditor.errors import DataError, InputError
+from auditor.models.resolve import open_model
+from auditor.schema import ask, score_options, user
+
+
+def recorded(tmp_path, *rows):
+    path = tmp_path / "outputs.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return open_model(f"recorded:{path}")
+
+
+def reply(model, request, **place):
+    return next(iter(model.run([dataclasses.replace(request, suite="s", **place)])))
+
+
+def test_by_sample_and_place(tmp_path):
+    model = recorded(tmp_path, {"sample_id": "a", "completion": "first"}, {"sample_id": "a", "slot": 1, "completion": "second"},
+                     {"sample_id": "a", "suite": "other", "turn": 1, "completion": "elsewhere"})
+    assert reply(model, ask([user("?")]), sample_id="a").text == "first"
+    assert reply(model, ask([user("?")]), sample_id="a", slot=1).text == "second"
+    assert reply(model, ask([user("?")]), sample_id="a", turn=1).error == "no recorded reply"
+
+
+def test_by_prompt_in_order(tmp_path):
+    model = recorded(tmp_path, {"prompt": "Hi", "completion": "one"}, {"prompt": "Hi", "completion": "<think>t</think>two"})
+    assert reply(model, ask([user("Hi")]), sample_id="x").text == "one"
+    second = reply(model, ask([user("Hi")]), sample_id="x", slot=1)
+    assert (second.text, second.reasoning) == ("two", "t")
+
+
+def test_options_need_log_probabilities(tmp_path):
+    model = recorded(tmp_path, {"sample_id": "a", "completion": "A"}, {"sample_id": "b", "logprobs": {"A": -0.1, "B": -2.5}})
+    assert "no log-probability for option ' A'" in str(reply(model, score_options([user("?")], [" A", " B"]), sample_id="a").error)
+    found = reply(model, score_options([user("?")], [" A", " B"]), sample_id="b")
+    assert [option.logprob for option in found.logprobs] == [-0.1, -2.5]
+    assert found.text == " A"
+
+
+@pytest.mark.parametrize(("row", "words"), [
+    ({"completion": "x"}, "needs 'sample_id' or 'prompt'"),
+    ({"sample_id": "a"}, "needs a text field 'completion'"),
+    ({"sample_id": "a", "completion": 3}, "needs a text field 'completion'"),
+    ({"sample_id": "a", "logprobs": {"A": 0.5}}, "natural log-probability"),
+    ("{broken", "not JSON"),
+    ("[1]", "a JSON list"),
+])
+def test_malformed_lines_are_named(tmp_path, row, words):
+    with pytest.raises(DataError, match=words) as caught:
+        recorded(tmp_path, {"sample_id": "fine", "completion": "x"}, row)
+    assert ":2:" in str(caught.value)
+
+
+def test_two_replies_for_one_place(tmp_path):
+    with pytest.raises(DataError, match="a second reply"):
+        recorded(tmp_path, {"sample_id": "a", "completion": "x"}, {"sample_id": "a", "completion": "y"})
+
+
+def test_empty_file(tmp_path):
+    with pytest.raises(InputError, match="holds no items"):
+        recorded(tmp_path, "")
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        open_model(f"recorded:{tmp_path / 'none.jsonl'}")

@@ -1,0 +1,147 @@
+"""What the user may pass as a model, and what each mistake says."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from auditor.errors import EngineError, ModelError
+from auditor.models.chat import PLAIN_TEMPLATE
+from auditor.models.resolve import EngineOptions, open_model, resolve
+from auditor.schema import ask, score_options, user
+
+
+def one(model, request):
+    return next(iter(model.run([request])))
+
+
+@pytest.mark.parametrize(("uri", "words"), [
+    ("nowhere/at/all", "no model at 'nowhere/at/all'"),
+    ("hf:not a name", "no hub id"),
+])
+def test_unknown_model(uri, words):
+    with pytest.raises(ModelError, match=words):
+        resolve(uri)
+
+
+def test_unreachable_hub_says_so_in_one_line(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="the hub cannot be reached for 'org/name'") as caught:
+        resolve("hf:org/name")
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_without_weights(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"holds no \*\.safetensors"):
+        resolve(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(own_checkpoint):
+    (own_checkpoint / "model.safetensors").unlink()
+    (own_checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04would run code")
+    with pytest.raises(ModelError, match=r"only pickled weights \(pytorch_model.bin\)"):
+        resolve(str(own_checkpoint))
+
+
+def test_pickle_beside_safetensors_is_not_read(own_checkpoint):
+    (own_checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04would run code")
+    assert one(open_model(str(own_checkpoint)), ask([user("Hi")], max_tokens=2)).error is None
+
+
+def test_damaged_weights(own_checkpoint):
+    path = own_checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot load"):
+        open_model(str(own_checkpoint))
+
+
+def test_a_file_that_is_no_gguf(tmp_path):
+    path = tmp_path / "weights.bin"
+    path.write_text("x")
+    with pytest.raises(ModelError, match="is a file but no GGUF"):
+        resolve(str(path))
+
+
+def test_a_gguf_that_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITOR_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "model.gguf"
+    path.write_text("not a gguf at all")
+    with pytest.raises(ModelError, match="cannot convert"):
+        resolve(str(path))
+    assert [entry.name for entry in (tmp_path / "cache" / "converted").iterdir() if entry.is_dir()] == []
+
+
+def test_unknown_dtype(tiny_checkpoint):
+    with pytest.raises(ModelError, match="unknown dtype 'int3'"):
+        open_model(str(tiny_checkpoint), EngineOptions(dtype="int3"))
+
+
+def test_no_chat_template_uses_the_plain_one_and_flags_it(own_checkpoint):
+    (own_checkpoint / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((own_checkpoint / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (own_checkpoint / "tokenizer_config.json").write_text(json.dumps(config))
+    model = open_model(str(own_checkpoint))
+    assert model.template == PLAIN_TEMPLATE
+    assert any("plain template" in flag for flag in model.spec.flags)
+    assert model.prompt_text(ask([user("Hi")])) == "User: Hi\nAssistant:"
+
+
+def test_template_hash_and_weights_hash_tell_checkpoints_apart(tiny_checkpoint, own_checkpoint):
+    first, second = open_model(str(tiny_checkpoint)), open_model(str(own_checkpoint))
+    assert first.spec.weights_hash == second.spec.weights_hash
+    with torch.no_grad():
+        second.model.model.embed_tokens.weight[5, 5] += 1
+    second.model.save_pretrained(own_checkpoint)
+    assert open_model(str(own_checkpoint)).spec.weights_hash != first.spec.weights_hash
+
+
+def test_nan_logits_stop_the_run_with_advice(own_checkpoint):
+    model = open_model(str(own_checkpoint))
+    with torch.no_grad():
+        model.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(EngineError, match="NaN"):
+        one(model, ask([user("Hi")], max_tokens=2))
+    with pytest.raises(EngineError, match="NaN"):
+        one(model, score_options([user("Hi")], ["A", "B"]))
+
+
+def test_lora_adapter_on_its_base(tiny_checkpoint, tmp_path):
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    config.base_model_name_or_path = str(tiny_checkpoint)
+    torch.manual_seed(1)
+    adapted = peft.get_peft_model(base, config)
+    adapted.peft_config["default"].base_model_name_or_path = str(tiny_checkpoint)
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    model, plain = open_model(str(tmp_path / "adapter")), open_model(str(tiny_checkpoint))
+    request = score_options([user("Hi")], ["A", "B"])
+    expected = adapted(torch.tensor([model.prompt_ids(request)])).logits[0, -1].log_softmax(-1)
+    token = model.tokenizer("A", add_special_tokens=False)["input_ids"][0]
+    assert one(model, request).logprobs[0].logprob == pytest.approx(float(expected[token]), abs=1e-4)
+    assert one(plain, request).logprobs[0].logprob != pytest.approx(float(expected[token]), abs=1e-3)
+    assert model.spec.weights_hash != plain.spec.weights_hash
+
+
+def test_adapter_without_base(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="names no base_model_name_or_path"):
+        resolve(str(tmp_path))
+
+
+def test_cache_folder_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AUDITOR_CACHE", str(tmp_path / "file" / "below"))
+    source = tmp_path / "model.gguf"
+    source.write_text("x")
+    with pytest.raises(ModelError, match="set AUDITOR_CACHE"):
+        resolve(str(source))
+    assert os.environ["AUDITOR_CACHE"]
