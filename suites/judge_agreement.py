@@ -20,20 +20,27 @@ from pathlib import Path
 from auditor.errors import InputError
 from auditor.items import shipped
 from auditor.judges.formats import load_pairs
-from auditor.judges.measures import columns, measure, recorded_judgment
+from auditor.judges.measures import annotator_columns, columns, measure, recorded_judgment
 from auditor.judges.pairwise import combine, option_mass, pairwise_requests
+from auditor.judges.statistics import advantage, cohen_kappa, krippendorff_alpha, length_bias, winning_rate
 from auditor.schema import Context, Criterion, Generation, Judgment, Metric, Replies, Reply, Request, Sample, Score, Suite, SuiteData
 from auditor.stats import MetricBuilder
+from auditor.stats.builder import MetricOptions
 
 NAME = "judge_agreement"
 MIN_GROUP = 10  # items a facet's value needs to get lines of its own
 MIN_MASS = 0.5
 MIN_CEILING = 0.70
+MIN_ANNOTATORS, MIN_ITEMS = 3, 30  # of the alternative-annotator test, as its authors ask
+EPSILON = 0.2
+VOTES = ("votes_a", "votes_tie", "votes_b", "disagreement")
 
 
 def load(path: Path | None) -> list[Sample]:
     """The shipped pairs, or a user's file in any format that auditor.judges.formats reads."""
-    return load_pairs(path or shipped(NAME))
+    if path is not None:
+        return load_pairs(path)
+    return [dataclasses.replace(sample, source="shipped") for sample in load_pairs(shipped(NAME))]
 
 
 def solve(sample: Sample, context: Context) -> Generator[list[Request], list[Reply], None]:
@@ -77,3 +84,151 @@ def aggregate(data: SuiteData) -> list[Metric]:
         scores = [score for sample in data.samples for score in measure(sample, recorded_judgment(sample, judge))]
         metrics += judge_metrics(data, scores, judge, f"judge:{judge}")
     return metrics
+
+
+def judge_metrics(data: SuiteData, scores: Sequence[Score], judge: str, group: str) -> list[Metric]:
+    """All metrics of one judge over all items."""
+    build = MetricBuilder(suite=NAME, samples=data.samples, scores=[*scores, *_derived(data.samples, scores, judge)], seed=data.context.seed)
+    flags = _item_flags(data.samples)
+    plain: MetricOptions = {"group": group, "higher_is_better": True}
+    metrics = [
+        build.proportion("agreement", "agreement", **plain, flags=flags),
+        build.proportion("agreement_without_ties", "agreement_without_ties", **plain),
+        build.mean("one_order_agreement", "one_order_agreement", bounds=(0, 1), **plain),
+        build.statistic("cohen_kappa", ("judge", "human"), cohen_kappa, unit="kappa", bounds=(-1, 1), **plain),
+        build.statistic("krippendorff_alpha", VOTES, krippendorff_alpha, unit="alpha", bounds=(-1, 1), **plain),
+        build.proportion("order_consistency", "order_consistency", **plain),
+        build.mean("first_position_bias", "first_position_bias", bounds=(-0.5, 0.5), group=group, unit="probability − ½"),
+        build.statistic("length_bias", ("judge", "human", "longer"), length_bias, unit="log-odds", group=group),
+        build.proportion("share_unparseable", "unparseable", group=group, higher_is_better=False),
+    ]
+    return [*metrics, *_against_people(build, data.samples, group), _self_preference(build, group), *_option_mass(build, group)]
+
+
+def _derived(samples: Sequence[Sample], scores: Iterable[Score], judge: str) -> list[Score]:
+    """The columns that the statistics join, as scores of the same samples and epochs; unscored where the judge gave no verdict."""
+    by_id, annotators = {sample.id: sample for sample in samples}, eligible_annotators(samples)
+    derived = []
+    for score in scores:
+        if score.scorer != "preference":
+            continue
+        sample = by_id[score.sample_id]
+        values = columns(sample, 0.5 if score.value is None else score.value, judge)
+        values |= annotator_columns(sample, 0.5 if score.value is None else score.value, annotators)
+        derived += [dataclasses.replace(score, scorer=name, value=None if score.value is None else value) for name, value in values.items()]
+    return derived
+
+
+def eligible_annotators(samples: Iterable[Sample]) -> list[str]:
+    """People who labelled at least MIN_ITEMS items that somebody else labelled too: those of the alternative-annotator test."""
+    shared = [sample.metadata.get("humans", {}) for sample in samples if len(sample.metadata.get("humans", {})) > 1]
+    counts = Counter(name for humans in shared for name in humans)
+    return sorted(name for name, count in counts.items() if count >= MIN_ITEMS)
+
+
+def _against_people(build: MetricBuilder, samples: Sequence[Sample], group: str) -> list[Metric]:
+    plain: MetricOptions = {"group": group, "higher_is_better": True}
+    if any(len(sample.metadata.get("humans", {})) > 1 for sample in samples):
+        ceiling = build.mean("human_ceiling", "human_ceiling", bounds=(0, 1), group=group)
+        if ceiling.value is not None and ceiling.value < MIN_CEILING:
+            ceiling = _flagged(ceiling, f"people agree on less than {MIN_CEILING:.0%} of these items: the signal is too weak to train on")
+        metrics = [ceiling, build.mean("rater_agreement", "rater_agreement", bounds=(0, 1), **plain)]
+    else:
+        reason = "no item has the labels of two or more people"
+        metrics = [build.not_made("human_ceiling", reason, group=group), build.not_made("rater_agreement", reason, **plain)]
+    annotators = eligible_annotators(samples)
+    if len(annotators) < MIN_ANNOTATORS:
+        reason = (f"the alternative-annotator test needs {MIN_ANNOTATORS} people with {MIN_ITEMS} items each that others labelled too; "
+                  f"there {'is' if len(annotators) == 1 else 'are'} {len(annotators) or 'none'}")
+        return metrics + [build.not_made(name, reason, **plain) for name in ("alt_test_winning_rate", "alt_test_advantage")]
+    names = tuple(f"{name}:{part}" for name in annotators for part in ("seen", "judge", "person"))
+    flag = (f"{len(annotators)} annotators, ε = {EPSILON}",)
+    return [*metrics, build.statistic("alt_test_winning_rate", names, winning_rate(EPSILON), bounds=(0, 1), flags=flag, **plain),
+            build.statistic("alt_test_advantage", names, advantage, bounds=(0, 1), flags=flag, unit="probability", **plain)]
+
+
+def _self_preference(build: MetricBuilder, group: str) -> Metric:
+    if not build.rows(("self_preference",)).keys:
+        return build.not_made("self_preference", "no item says that one of its answers is by the judge's own model", group=group, higher_is_better=False)
+    return build.mean("self_preference", "self_preference", bounds=(-1, 1), group=group, unit="probability")
+
+
+def _option_mass(build: MetricBuilder, group: str) -> list[Metric]:
+    if group != "all":
+        return []
+    metric = build.mean("option_mass", "option_mass", bounds=(0, 1), unit="probability", higher_is_better=True)
+    if metric.value is not None and metric.value < MIN_MASS:
+        metric = _flagged(metric, f"the two letters hold less than {MIN_MASS:.0%} of the probability: the judge would rather say something else")
+    return [metric]
+
+
+def _flagged(metric: Metric, flag: str) -> Metric:
+    return dataclasses.replace(metric, flags=(*metric.flags, flag))
+
+
+def _item_flags(samples: Sequence[Sample]) -> list[str]:
+    repeated = sum(sample.metadata.get("duplicates", 0) for sample in samples)
+    unlabelled = sum(sample.target is None for sample in samples)
+    authors = ["the gold labels are those of the items' authors"] if samples and samples[0].source == "shipped" else []
+    flags = [f"{repeated} repeated rows were dropped"] * bool(repeated) + [f"{unlabelled} items have no human label"] * bool(unlabelled)
+    return authors + flags
+
+
+def facet_metrics(data: SuiteData) -> list[Metric]:
+    """Agreement by kind, topic, language or whatever facets the items have, and by which answer is the longer: values with MIN_GROUP items."""
+    build = MetricBuilder(suite=NAME, samples=data.samples, scores=data.scores, seed=data.context.seed)
+    counts = Counter(facet for sample in data.samples if sample.target is not None for facet in _facets(sample))
+    found = sorted(facet for facet, count in counts.items() if count >= MIN_GROUP)
+    return [build.proportion("agreement", "agreement", group=f"{name}:{value}", higher_is_better=True,
+                             where=lambda sample, facet=(name, value): facet in _facets(sample))  # type: ignore[misc]
+            for name, value in found]
+
+
+def _facets(sample: Sample) -> list[tuple[str, str]]:
+    facets = [(str(name), str(value)) for name, value in sample.metadata.get("group", {}).items()]
+    a, b = map(len, sample.choices)
+    if sample.target in ("a", "b") and a != b:
+        facets.append(("better answer", "longer" if (a > b) == (sample.target == "a") else "shorter"))
+    return facets
+
+
+CRITERIA = (
+    Criterion(metric=f"{NAME}.agreement", bound=0.70, direction="above", source="house default",
+              rationale="A coin agrees with half of the labels. Below 0.70 more than three verdicts in ten are wrong on pairs that people find plain, "
+                        "and what is built on the verdicts mostly measures the judge."),
+    Criterion(metric=f"{NAME}.order_consistency", bound=0.70, direction="above", source="house default",
+              rationale="If the verdict turns with the order of the answers in more than three pairs of ten, the place decides too often to be averaged away."),
+    Criterion(metric=f"{NAME}.first_position_bias", bound=0.10, direction="below", source="house default",
+              rationale="A lean of 0.10 to the answer shown first is six verdicts in ten for the first place on pairs without a difference."),
+    Criterion(metric=f"{NAME}.first_position_bias", bound=-0.10, direction="above", source="house default",
+              rationale="The same lean, to the answer shown last."),
+    Criterion(metric=f"{NAME}.share_unparseable", bound=0.10, direction="below", source="house default",
+              rationale="Pairs without a verdict are not missing at random: beyond one in ten the rest no longer stands for the whole."),
+    Criterion(metric=f"{NAME}.alt_test_winning_rate", bound=0.50, direction="above", required=False,
+              source="Calderon, Reichart & Dror 2025 (arXiv 2501.10970)",
+              rationale="A judge that is closer to the other annotators than most annotators are, their cost counted, may stand in for one of them."),
+)
+
+SUITE = Suite(
+    name=NAME,
+    version="1",
+    title="Agreement of a judge with people",
+    question="May this judge be trusted in place of people?",
+    method="The model reads a request and two answers and names the better one. Each pair is asked in both orders; the verdict is read from the "
+           "probabilities of the two letters, so that nothing is generated or parsed, and a preference for a place shows as a difference between "
+           "the orders. Verdicts are compared with the labels of people: as a share of items (ties as a label of their own, and without ties), "
+           "corrected for chance (Cohen's kappa, Krippendorff's alpha), and, where several people labelled an item, beside the agreement of people with "
+           "one another and by the alternative-annotator test. A pair on which the judge gives no verdict is unscored, not wrong.",
+    limits="The shipped pairs are short and plain, and their gold labels are their authors', so they say whether a judge is usable at all, not how good "
+           "it is on hard cases or in your field: pass your own labelled pairs for that. Most are in English; German, French and Spanish have about ten "
+           "each. A judge with a generous share of ties loses agreement on pairs that have none.",
+    reference="Zheng et al. 2023 (arXiv 2306.05685) for position and length bias of judges; Lee et al. 2023 (arXiv 2309.00267) for the soft label; "
+              "Calderon et al. 2025 (arXiv 2501.10970) for the alternative-annotator test",
+    feedback_stage="reward",
+    load=load,
+    solve=solve,
+    score=score,
+    aggregate=aggregate,
+    criteria=CRITERIA,
+    headline=("agreement", "cohen_kappa", "order_consistency", "first_position_bias"),
+)

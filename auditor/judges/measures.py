@@ -7,7 +7,7 @@ and keeps its status.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from auditor.judges.labels import Label, read_verdict
@@ -110,6 +110,21 @@ def columns(sample: Sample, preference: float, judge: str = "") -> dict[str, flo
     if own is not None and sample.target is not None:
         side = CODES[own]
         values["self_preference"] = (0.5 + side * (preference - 0.5)) - (1 + side * CODES[sample.target]) / 2
+    return values
+
+
+def annotator_columns(sample: Sample, preference: float, annotators: Sequence[str]) -> dict[str, float]:
+    """Columns of the alternative-annotator test (auditor.judges.statistics.advantage), three for each of ``annotators``.
+
+    Closeness is the share of the *other* annotators of the item with the same label; where there is no other, nothing was seen.
+    """
+    label, humans = label_of(preference), sample.metadata.get("humans", {})
+    values: dict[str, float] = {}
+    for name in annotators:
+        others = [given for other, given in humans.items() if other != name]
+        seen = name in humans and bool(others)
+        judge, person = others.count(label), others.count(humans.get(name))
+        values |= {f"{name}:seen": float(seen), f"{name}:judge": float(seen and judge >= person), f"{name}:person": float(seen and person >= judge)}
     return values
 
 

@@ -20,6 +20,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 Columns = tuple[Floats, ...]
 LABELS = (1.0, 0.0, -1.0)
+LEVEL = 0.05
 
 
 def cohen_kappa(columns: Columns, weights_RN: Floats) -> Floats:
@@ -63,41 +64,41 @@ def length_bias(columns: Columns, weights_RN: Floats) -> Floats:
 
 def advantage(columns: Columns, weights_RN: Floats) -> Floats:
     """Average advantage probability ρ, (R,) [3, section 3]: the mean over annotators of the share of items on which the judge is at least as
-    close to the other annotators as the annotator is. Columns: per annotator, judge's wins (0 or 1) then annotator's, NaN off their items."""
-    wins_JR = np.stack([_masked_mean(column, weights_RN) for column in columns[::2]])
-    return wins_JR.mean(0)
+    close to the other annotators as the annotator is.
+
+    Three columns an annotator: whether they labelled the item, whether the judge is at least as close to the others as
+    they are, whether they are at least as close as the judge (both 0 where they did not label it).
+    """
+    shares = [_share(weights_RN @ judge_N, weights_RN @ seen_N) for seen_N, judge_N in zip(columns[::3], columns[1::3], strict=True)]
+    return np.stack(shares).mean(0)
 
 
 def winning_rate(epsilon: float) -> Callable[[Columns, Floats], Floats]:
     """Winning rate ω as a statistic of the columns of :func:`advantage` [3, section 3].
 
-    ω is the share of annotators for whom the one-sided paired t-test, adjusted [4] at level 0.05, shows the judge to be closer to the
-    others than the annotator less ``epsilon``, what a person costs more (0.2 for experts, 0.1 for crowd workers).
+    ω is the share of annotators for whom a one-sided paired t-test, adjusted [4] at level 0.05, shows that the judge is closer to the
+    others than the annotator is, less ``epsilon``: what a person costs more (0.2 for experts, 0.1 for crowd workers).
     """
 
     def omega(columns: Columns, weights_RN: Floats) -> Floats:
-        p_JR = np.stack([_paired_p(annotator - judge, weights_RN, epsilon) for judge, annotator in zip(columns[::2], columns[1::2], strict=True)])
-        n = len(p_JR)
-        harmonic = (1 / np.arange(1, n + 1)).sum()
-        passed_JR = np.sort(p_JR, axis=0) <= 0.05 * np.arange(1, n + 1)[:, None] / (n * harmonic)
-        return np.where(passed_JR.any(0), n - passed_JR[::-1].argmax(0), 0) / n
+        p_JR = np.sort([_paired_p(*columns[start:start + 3], weights_RN, epsilon) for start in range(0, len(columns), 3)], axis=0)
+        rank_J = np.arange(1, len(p_JR) + 1)[:, None]
+        passed_JR = p_JR <= LEVEL * rank_J / (len(p_JR) * (1 / rank_J).sum())
+        return np.where(passed_JR, rank_J, 0).max(0) / len(p_JR)  # step up: the largest rank that passes carries all below it
 
     return omega
 
 
-def _masked_mean(column_N: Floats, weights_RN: Floats) -> Floats:
-    seen_N = np.isfinite(column_N)
+def _share(part_R: Floats, total_R: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (weights_RN @ np.where(seen_N, column_N, 0.0)) / (weights_RN @ seen_N)
+        return part_R / total_R
 
 
-def _paired_p(difference_N: Floats, weights_RN: Floats, epsilon: float) -> Floats:
-    """p of H0: mean(annotator − judge) ≥ ε, (R,), by the t-test; without variance 0 or 1."""
-    seen_N = np.isfinite(difference_N)
-    values_N = np.where(seen_N, difference_N, 0.0)
-    n_R = weights_RN @ seen_N
+def _paired_p(seen_N: Floats, judge_N: Floats, annotator_N: Floats, weights_RN: Floats, epsilon: float) -> Floats:
+    """p of the t-test of H0: mean(annotator − judge) ≥ ε, (R,) [3, eq. 3]; 1 where it cannot be made."""
+    difference_N, n_R = annotator_N - judge_N, weights_RN @ seen_N
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_R = weights_RN @ values_N / n_R
-        variance_R = np.maximum(weights_RN @ values_N**2 - n_R * mean_R**2, 0.0) / (n_R - 1)
+        mean_R = weights_RN @ difference_N / n_R
+        variance_R = np.maximum(weights_RN @ difference_N**2 - n_R * mean_R**2, 0.0) / (n_R - 1)
         t_R = (mean_R - epsilon) / np.sqrt(variance_R / n_R)
-    return np.where(n_R > 1, np.nan_to_num(stats.t.cdf(t_R, np.maximum(n_R - 1, 1)), nan=1.0), 1.0)
+        return np.where(n_R > 1, np.nan_to_num(stats.t.cdf(t_R, n_R - 1), nan=1.0), 1.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from auditor.errors import DataError, InputError
 from auditor.judges.formats import TULU_COLUMNS, load_pairs
 from auditor.judges.labels import read_label
@@ -49,17 +50,21 @@ def tulu(path: Path, *rows: dict[str, str]) -> Path:
 def test_a_pair_with_all_fields(tmp_path: Path) -> None:
     row = {**PAIR, "judges": {"J": {"ab": "a", "ba": 0.25}}, "authors": {"a": "m1", "b": "m2"}, "group": {"kind": "food", "language": "en"}}
     [sample] = load_pairs(jsonl(tmp_path / "x.jsonl", row))
-    assert sample.choices == ("Apple", "Chair") and sample.target == "a" and sample.messages[0].content == "Name a fruit."
+    assert sample.choices == ("Apple", "Chair")
+    assert sample.target == "a"
+    assert sample.messages[0].content == "Name a fruit."
     assert sample.metadata["humans"] == {"ann": "a", "bob": "a", "cy": "tie"}
     assert sample.metadata["judges"] == {"J": {"ab": "a", "ba": 0.25}}
     assert sample.metadata["authors"] == {"a": "m1", "b": "m2"}
-    assert sample.metadata["task"] == "food" and sample.metadata["group"]["language"] == "en"
+    assert sample.metadata["task"] == "food"
+    assert sample.metadata["group"]["language"] == "en"
 
 
 def test_items_with_one_prompt_share_a_cluster(tmp_path: Path) -> None:
     rows = [PAIR, {**PAIR, "id": "p2", "b": "Table"}, {**PAIR, "id": "p3", "prompt": "Name a pet."}, {**PAIR, "id": "p4", "cluster_id": "mine"}]
     clusters = [sample.cluster_id for sample in load_pairs(jsonl(tmp_path / "x.jsonl", *rows))]
-    assert clusters[0] == clusters[1] != clusters[2] and clusters[3] == "mine"
+    assert clusters[0] == clusters[1] != clusters[2]
+    assert clusters[3] == "mine"
 
 
 def test_messages_in_place_of_a_prompt(tmp_path: Path) -> None:
@@ -72,7 +77,8 @@ def test_messages_in_place_of_a_prompt(tmp_path: Path) -> None:
 def test_unlabelled_rows_stay_and_have_no_target(tmp_path: Path) -> None:
     rows = [{**PAIR, "humans": {}}, {**PAIR, "id": "p2", "humans": {"ann": "", "bob": None}}, {key: PAIR[key] for key in ("id", "prompt", "a", "b")} | {"id": "p3"}]
     samples = load_pairs(jsonl(tmp_path / "x.jsonl", *rows))
-    assert [sample.target for sample in samples] == [None] * 3 and all(sample.metadata["humans"] == {} for sample in samples)
+    assert [sample.target for sample in samples] == [None] * 3
+    assert all(sample.metadata["humans"] == {} for sample in samples)
 
 
 def test_repeated_rows_are_kept_once_and_counted(tmp_path: Path) -> None:
@@ -80,7 +86,7 @@ def test_repeated_rows_are_kept_once_and_counted(tmp_path: Path) -> None:
     assert sample.metadata["duplicates"] == 2
 
 
-@pytest.mark.parametrize("row, line, message", [
+@pytest.mark.parametrize(("row", "line", "message"), [
     ({**PAIR, "b": "Lamp"}, 2, "stands on line 1 already"),
     ({**PAIR, "id": "p2", "humans": {"ann": "the red one"}}, 2, "human label 'the red one'"),
     ({**PAIR, "id": "p2", "humans": ["a"]}, 2, "field 'humans'"),
@@ -96,10 +102,11 @@ def test_bad_rows_name_their_line(tmp_path: Path, row: Any, line: int, message: 
     path = jsonl(tmp_path / "x.jsonl", PAIR, row)
     with pytest.raises(DataError) as raised:
         load_pairs(path)
-    assert f"x.jsonl:{line}: " in str(raised.value) and message in str(raised.value)
+    assert f"x.jsonl:{line}: " in str(raised.value)
+    assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("name, text, message", [
+@pytest.mark.parametrize(("name", "text", "message"), [
     ("none.jsonl", None, "cannot read"),
     ("empty.jsonl", "", "holds no items"),
     ("empty.json", "[]", "holds no items"),
@@ -131,7 +138,7 @@ def test_llmbar_rows(tmp_path: Path) -> None:
     assert [sample.metadata["duplicates"] for sample in samples] == [1, 0, 0]
 
 
-@pytest.mark.parametrize("row, message", [({**BAR, "label": 3}, "label 3"), ({"input": "x", "output_1": "y"}, "missing field 'output_2'"), ("text", "a JSON str")])
+@pytest.mark.parametrize(("row", "message"), [({**BAR, "label": 3}, "label 3"), ({"input": "x", "output_1": "y"}, "missing field 'output_2'"), ("text", "a JSON str")])
 def test_bad_llmbar_rows_name_their_row(tmp_path: Path, row: Any, message: str) -> None:
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps([BAR, row]))
@@ -160,20 +167,24 @@ def test_tulu_annotators_are_joined_and_turned_to_one_order(tmp_path: Path) -> N
     swapped = {"model_a": "small", "model_b": "big", "completion_a": "Bye.", "completion_b": "Hello!"}
     [sample] = load_pairs(tulu(tmp_path / "a.csv", tulu_row(), tulu_row(evaluator="bob", preference="b-is-slightly-better", **swapped),
                                tulu_row(evaluator="cy", preference="tie")))
-    assert sample.metadata["humans"] == {"ann": "a", "bob": "a", "cy": "tie"} and sample.target == "a"
-    assert sample.choices == ("Hello!", "Bye.") and sample.metadata["authors"] == {"a": "big", "b": "small"}
+    assert sample.metadata["humans"] == {"ann": "a", "bob": "a", "cy": "tie"}
+    assert sample.target == "a"
+    assert sample.choices == ("Hello!", "Bye.")
+    assert sample.metadata["authors"] == {"a": "big", "b": "small"}
     assert sample.metadata["group"] == {"models": "big vs small", "margin": "slight"}
 
 
 def test_a_tulu_annotators_last_word_counts(tmp_path: Path) -> None:
     later = tulu_row(preference="b-is-better", timestamp="2023-06-01 10:00:00")
     [sample] = load_pairs(tulu(tmp_path / "a.csv", later, tulu_row()))
-    assert sample.metadata["humans"] == {"ann": "b"} and sample.metadata["duplicates"] == 1
+    assert sample.metadata["humans"] == {"ann": "b"}
+    assert sample.metadata["duplicates"] == 1
 
 
 def test_tulu_rows_without_a_label(tmp_path: Path) -> None:
     [sample] = load_pairs(tulu(tmp_path / "a.csv", tulu_row(preference="")))
-    assert sample.target is None and sample.metadata["group"]["margin"] == "unlabelled"
+    assert sample.target is None
+    assert sample.metadata["group"]["margin"] == "unlabelled"
 
 
 def test_bad_tulu_rows_name_their_line(tmp_path: Path) -> None:
@@ -189,10 +200,11 @@ def test_bad_tulu_rows_name_their_line(tmp_path: Path) -> None:
 
 
 @needs_llmbar
-@pytest.mark.parametrize("subset, n, first", [("Natural", 100, 42), ("Adversarial_Neighbor", 134, 75), ("Adversarial_GPTInst", 92, 45)])
+@pytest.mark.parametrize(("subset", "n", "first"), [("Natural", 100, 42), ("Adversarial_Neighbor", 134, 75), ("Adversarial_GPTInst", 92, 45)])
 def test_real_llmbar(subset: str, n: int, first: int) -> None:
     samples = load_pairs(LLMBAR / subset / "dataset.json")
-    assert len(samples) == n and Counter(sample.target for sample in samples) == {"a": first, "b": n - first}
+    assert len(samples) == n
+    assert Counter(sample.target for sample in samples) == {"a": first, "b": n - first}
 
 
 @needs_llmbar
@@ -218,6 +230,7 @@ def recount(samples: list[Sample], judge: str) -> list[int]:
 def test_real_tulu() -> None:
     samples = load_pairs(TULU)
     raters = Counter(len(sample.metadata["humans"]) for sample in samples)
-    assert len(samples) == 996 and raters == {1: 875, 2: 97, 3: 24}
+    assert len(samples) == 996
+    assert raters == {1: 875, 2: 97, 3: 24}
     assert len({rater for sample in samples for rater in sample.metadata["humans"]}) == 16
     assert sum(sample.metadata["duplicates"] for sample in samples) == 1150 - sum(count * n for n, count in raters.items())

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
+
 from auditor.errors import EngineError, InputError
 from auditor.judges.gate import GATE_CRITERIA, gate
 from auditor.judges.labels import majority, read_label, read_verdict
@@ -71,8 +72,10 @@ def test_requests_show_the_answers_in_both_orders() -> None:
         text = request.messages[0].content
         assert "Why is ice slippery?" in text
         assert text.index(f"Answer A: {shown[0]}") < text.index(f"Answer B: {shown[1]}")
-        assert request.kind == "logprobs" and request.options == OPTIONS
-        assert request.messages[-1].role == "assistant" and not request.messages[-1].content.endswith(" ")
+        assert request.kind == "logprobs"
+        assert request.options == OPTIONS
+        assert request.messages[-1].role == "assistant"
+        assert not request.messages[-1].content.endswith(" ")
 
 
 def test_a_longer_conversation_is_shown_with_its_roles() -> None:
@@ -88,28 +91,33 @@ def test_no_conversation_is_refused() -> None:
 def test_combine_by_hand() -> None:
     result = combine("a", "b", reply(0.6, 0.2), reply(0.1, 0.3))
     assert result.status == "judged"
-    assert result.ab == pytest.approx(0.75) and result.ba == pytest.approx(0.75)
+    assert result.ab == pytest.approx(0.75)
+    assert result.ba == pytest.approx(0.75)
     assert result.prefers_a == pytest.approx(0.75)
-    assert "0.800" in result.explanation and "0.400" in result.explanation
+    assert "0.800" in result.explanation
+    assert "0.400" in result.explanation
 
 
-@pytest.mark.parametrize("p, q", [(0.7, 0.2), (0.05, 0.9), (0.5, 0.1)])
+@pytest.mark.parametrize(("p", "q"), [(0.7, 0.2), (0.05, 0.9), (0.5, 0.1)])
 def test_swapping_the_answers_mirrors_the_judgment(p: float, q: float) -> None:
     there = combine("a", "b", reply(p, 0.9 - p), reply(q, 0.95 - q))
     back = combine("b", "a", reply(q, 0.95 - q), reply(p, 0.9 - p))
-    assert there.prefers_a is not None and back.prefers_a is not None
+    assert there.prefers_a is not None
+    assert back.prefers_a is not None
     assert back.prefers_a == pytest.approx(1 - there.prefers_a)
     assert back.ab == pytest.approx(1 - there.ba)  # type: ignore[operator]
 
 
 def test_a_judge_of_places_only_is_a_tie() -> None:
     result = combine("a", "b", reply(0.9, 0.1), reply(0.9, 0.1))
-    assert result.status == "tie" and result.prefers_a == pytest.approx(0.5)
+    assert result.status == "tie"
+    assert result.prefers_a == pytest.approx(0.5)
 
 
 def test_the_tie_band_is_as_documented() -> None:
     inside, outside = (combine("a", "b", reply(0.5 + shift, 0.5 - shift), reply(0.5, 0.5)) for shift in (1.9 * TIE_BAND, 2.1 * TIE_BAND))
-    assert inside.status == "tie" and outside.status == "judged"
+    assert inside.status == "tie"
+    assert outside.status == "judged"
 
 
 @pytest.mark.parametrize("low", [0, 1])
@@ -117,7 +125,8 @@ def test_little_mass_on_the_letters_in_either_order_is_no_verdict(low: int) -> N
     replies = [reply(0.5, 0.4), reply(0.5, 0.4)]
     replies[low] = reply(0.6 * MIN_MASS, 0.3 * MIN_MASS)
     result = combine("a", "b", *replies)
-    assert result.status == "unparseable" and result.prefers_a is None
+    assert result.status == "unparseable"
+    assert result.prefers_a is None
     assert (result.ab is None, result.ba is None) == (low == 0, low == 1)
 
 
@@ -128,11 +137,14 @@ def test_impossible_letters_are_no_verdict_and_no_warning() -> None:
 def test_an_error_is_an_error() -> None:
     broken = Generation(sample_id="s", finish_reason="error", error="the prompt is too long")
     result = combine("a", "b", reply(0.5, 0.4), broken)
-    assert result.status == "error" and result.prefers_a is None and "too long" in result.explanation
-    assert option_mass(broken) is None and option_mass(reply(0.5, 0.4)) == pytest.approx(0.9)
+    assert result.status == "error"
+    assert result.prefers_a is None
+    assert "too long" in result.explanation
+    assert option_mass(broken) is None
+    assert option_mass(reply(0.5, 0.4)) == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("first, second, status, prefers_a", [
+@pytest.mark.parametrize(("first", "second", "status", "prefers_a"), [
     ("A", "B", "judged", 1.0),
     ("Answer B", "[[A]]", "judged", 0.0),
     ("A", "A", "tie", 0.5),
@@ -158,7 +170,8 @@ def test_the_judge_asks_both_orders_of_each_request_and_answers_in_order() -> No
     model, requests = ScriptedModel(), judge_requests(40)
     judge = PairwiseJudge(model)
     judgments = [item for batch in judge.plan(requests) for item in zip(batch, judge.judge(batch), strict=True)]
-    assert judge.spec.uri == "scripted" and len(model.asked) == 80
+    assert judge.spec.uri == "scripted"
+    assert len(model.asked) == 80
     assert len({request.key for request in model.asked}) == 80
     for request, result in judgments:
         assert (result.a, result.b) == request.options
@@ -176,7 +189,8 @@ def test_the_plan_is_a_pure_function_of_the_requests() -> None:
     random.Random(1).shuffle(shuffled)
     assert judge.plan(shuffled) == plan
     assert sorted(request.key for batch in plan for request in batch) == sorted(request.key for request in requests)
-    assert max(map(len, plan)) == BATCH and all(len({request.suite for request in batch}) == 1 for batch in plan)
+    assert max(map(len, plan)) == BATCH
+    assert all(len({request.suite for request in batch}) == 1 for batch in plan)
     assert judge.plan([]) == []
 
 
@@ -190,7 +204,7 @@ def test_a_judge_takes_only_comparisons() -> None:
         list(PairwiseJudge(ScriptedModel()).judge([ask([user("Hi")])]))
 
 
-@pytest.mark.parametrize("value, label", [
+@pytest.mark.parametrize(("value", "label"), [
     ("a", "a"), ("A", "a"), (1, "a"), ("Output_1", "a"), ("model_b", "b"), ("2", "b"), ("[[B]]", "b"), ("a-is-slightly-better", "a"),
     ("Answer B is better", "b"), ("second", "b"), ("Tie", "tie"), ("TIE", "tie"), ("tie (bothbad)", "tie"), ("both good", "tie"), ("draw", "tie"),
     ("C", "tie"), ("equal", "tie"), (None, "missing"), ("", "missing"), ("N/A", "missing"), (math.nan, "missing"), ("Refused", "refused"),
@@ -200,7 +214,7 @@ def test_labels_written_in_many_ways(value: object, label: str | None) -> None:
     assert read_label(value) == label
 
 
-@pytest.mark.parametrize("value, verdict", [
+@pytest.mark.parametrize(("value", "verdict"), [
     ("a", (1.0, "judged")), ("tie", (0.5, "judged")), ("2", (0.0, "judged")), (0.25, (0.25, "judged")), (0, (0.0, "judged")), (2, (0.0, "judged")),
     (1.7, (None, "unparseable")), (None, (None, "unparseable")), ("It depends", (None, "unparseable")), ("refused", (None, "refused")),
 ])
@@ -209,8 +223,11 @@ def test_recorded_verdicts(value: object, verdict: tuple[float | None, str]) -> 
 
 
 def test_majority_of_raters() -> None:
-    assert majority(["a", "a", "b"]) == "a" and majority(["tie", "b", "tie"]) == "tie"
-    assert majority(["a", "b"]) == "tie" and majority(["a", "tie"]) == "tie" and majority([]) is None
+    assert majority(["a", "a", "b"]) == "a"
+    assert majority(["tie", "b", "tie"]) == "tie"
+    assert majority(["a", "b"]) == "tie"
+    assert majority(["a", "tie"]) == "tie"
+    assert majority([]) is None
 
 
 def verdict(name: str, outcome: Outcome, suite: str = "judge_gate", group: str = "all") -> Verdict:
@@ -225,8 +242,11 @@ def test_the_gate_opens_only_when_every_criterion_passes() -> None:
     assert gate([*passing, verdict("length_bias", "fail"), verdict("agreement", "fail", group="language:de")]).passed
     for outcome in ("fail", "inconclusive", "not_assessed"):
         shut = gate([verdict("agreement", outcome), *passing[1:]])  # type: ignore[arg-type]
-        assert not shut.passed and "agreement is 0.500" in shut.reason and outcome.replace("_", " ") in shut.reason
+        assert not shut.passed
+        assert "agreement is 0.500" in shut.reason
+        assert outcome.replace("_", " ") in shut.reason
     # A bias has two bounds: both must pass.
     assert not gate([*passing, verdict("first_position_bias", "fail")]).passed
     missing = gate(passing[1:])
-    assert not missing.passed and "agreement was not measured" in missing.reason
+    assert not missing.passed
+    assert "agreement was not measured" in missing.reason

@@ -1,0 +1,115 @@
+"""Figures are well-formed, hold what they are given, and escape it."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from auditor.reports import charts, diagrams
+from auditor.reports.charts import Bar, Bin
+from auditor.reports.figures import NARROW, WIDE, Row, bullet, domain, forest, row_of
+from auditor.reports.images import drawn, image
+from auditor.reports.suite_figures import binned
+from auditor.reports.svg import Scale, nice_step, wrap
+from auditor.schema import ConfidenceInterval, Metric
+
+SVG = "{http://www.w3.org/2000/svg}"
+EVIL = "</text></svg><script>alert(1)</script>\u202e\x00&\"'"
+ROWS = [
+    Row(label=EVIL, value=0.34, low=0.28, high=0.4, bound=0.1, outcome="fail"),
+    Row(label="b", value=0.02, low=0.0, high=0.04, bound=0.1, outcome="pass"),
+    Row(label="c", value=0.11, low=0.07, high=0.16, bound=0.1, outcome="inconclusive"),
+    Row(label="d", value=2.5, low=None, high=None, unit="nats"),
+]
+DRAWINGS = {
+    "forest": lambda w: forest(ROWS, w),
+    "bars": lambda w: charts.bars([(EVIL, [Bar(value=0.2, low=0.1, high=0.3, letter="A"), Bar(value=-0.1, letter="B")])], w, unit="proportion"),
+    "histogram": lambda w: charts.histogram([0, 3, 9], [0.0, 1.0, 2.0, 3.0], w, unit="nats"),
+    "strip": lambda w: charts.strip([0.1, 0.1, 0.5], w, unit="proportion"),
+    "reliability": lambda w: charts.reliability([Bin(confidence=0.9, accuracy=0.6, n=20, low=0.5, high=0.7), Bin(confidence=0.6, accuracy=0.5, n=5)], w),
+    "dots": lambda w: diagrams.dots([(EVIL, ["fail", "pass", "inconclusive", "not_assessed"] * 12)], w),
+    "loop": lambda w: diagrams.loop({"Reward": [(EVIL, "fail"), ("b", "pass")], "Human labels": [("c", "inconclusive")]}, w),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_figure_is_well_formed_and_inside_its_width(name: str, width: float) -> None:
+    svg = DRAWINGS[name](width)
+    root = ElementTree.fromstring(svg)
+    assert float(root.get("width", "0")) == width
+    assert root.findall(f".//{SVG}script") == []
+    assert "prefers-color-scheme:dark" in svg
+    assert re.search(r"\b(?:href|src|url)\b", svg) is None
+    for text in root.iter(f"{SVG}text"):
+        assert -1 <= float(text.get("x", "0")) <= width
+
+
+def test_the_outcome_shows_in_the_shape() -> None:
+    shapes = {row.outcome: sorted({re.sub(r'[\d.\-" ]+', "", tag) for tag in re.findall(r"<(rect|circle|path) ", bullet(row))}) for row in ROWS[:3]}
+    assert shapes["fail"] == ["rect"]
+    assert "circle" in shapes["pass"]
+    assert "path" in shapes["inconclusive"]
+
+
+def test_the_shaded_side_is_the_wrong_one() -> None:
+    def zone(direction: str) -> tuple[float, float]:
+        root = ElementTree.fromstring(bullet(Row(label="", value=0.5, low=0.4, high=0.6, bound=0.25, direction=direction, outcome="pass")))  # type: ignore[arg-type]
+        rect = next(r for r in root.iter(f"{SVG}rect") if r.get("class") == "zone")
+        return float(rect.get("x", "0")), float(rect.get("x", "0")) + float(rect.get("width", "0"))
+
+    assert zone("below") == pytest.approx((8 + 0.25 * 184, 192), abs=0.1)
+    assert zone("above") == pytest.approx((8, 8 + 0.25 * 184), abs=0.1)
+
+
+def test_positions_follow_the_values() -> None:
+    scale = Scale(low=0, high=2, left=100, right=300)
+    assert [scale(v) for v in (0, 1, 2, 5)] == [100, 200, 300, 300]
+    assert scale.ticks() == [0, 0.5, 1, 1.5, 2]
+
+
+@pytest.mark.parametrize(("raw", "step"), [(0.03, 0.05), (1, 1), (2.1, 2.5), (6, 10), (0, 1.0), (math.nan, 1.0)])
+def test_nice_step(raw: float, step: float) -> None:
+    assert nice_step(raw) == pytest.approx(step)
+
+
+def test_domain_holds_all_values_and_zero() -> None:
+    assert domain([0.6, 0.9], "proportion") == (0.0, 1.0)
+    low, high = domain([-3.0, -1.0], "nats")
+    assert low < -3 < 0 < high
+    assert domain([0.0], "nats")[1] > 0
+
+
+def test_row_of_leaves_out_what_has_no_value() -> None:
+    assert row_of(Metric(suite="s", name="m", value=None), "m") is None
+    assert row_of(Metric(suite="s", name="m", value=math.nan), "m") is None
+    row = row_of(Metric(suite="s", name="m", value=1.0, ci=ConfidenceInterval(low=-math.inf, high=2.0)), "m")
+    assert row is not None
+    assert (row.low, row.high) == (None, 2.0)
+
+
+def test_wrap_keeps_to_the_width() -> None:
+    assert wrap("one two three four five six", 60, lines=2) == ["one two", "three…"]
+    assert all(len(line) <= 8 for line in wrap("w" * 50, 60, lines=3))
+
+
+def test_bins_are_round_and_lose_no_value() -> None:
+    values = np.random.default_rng(0).normal(size=5_000)
+    counts, edges = binned(values)
+    assert counts.sum() == 5_000
+    assert len(counts) <= 26
+    counts, edges = binned(np.array([0.0, 0.5, 1.0]))
+    assert counts.sum() == 3
+    assert edges[0] == 0.0
+
+
+def test_images_say_their_size() -> None:
+    figure = drawn(DRAWINGS["forest"], caption="c", alt="a")
+    assert figure.wide.width == WIDE
+    assert figure.narrow.width == NARROW
+    assert figure.wide.uri.startswith("data:image/svg+xml;base64,")
+    assert image(bullet(ROWS[0])).height == 34
