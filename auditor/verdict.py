@@ -109,7 +109,7 @@ def _explain(criterion: Criterion, metric: Metric, outcome: Outcome, needed: int
     interval = f"{metric.ci.level:.0%} interval {metric.ci.low:.3g} to {metric.ci.high:.3g}" if metric.ci else "no interval"
     bound = f"{criterion.bound:g}"
     if outcome == "inconclusive":
-        more = f"about {needed:,} samples would settle it (now {metric.n:,})" if needed else "no number of samples would settle it: the estimate is the bound"
+        more = f"about {needed:,} samples would settle it (now {metric.n:,})" if needed else "the estimate is the bound: no number would settle it"
         return f"{interval} contains the bound {bound}; {more}"
     side = "below" if (criterion.direction == "below") == (outcome == "pass") else "above"
     return f"{interval} lies wholly {side} the bound {bound}"

@@ -30,8 +30,9 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from auditor.judges.refusal_acts import read
 from auditor.judges.refusal_classifier import CLASSES, PARTIAL_THRESHOLD, classify_refusal, decide, partial_features
-from auditor.judges.refusal_features import observe, read
+from auditor.judges.refusal_features import observe
 from auditor.stats.intervals import proportion_interval
 
 ROOT = Path(__file__).resolve().parents[1]

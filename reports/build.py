@@ -12,7 +12,7 @@ from auditor.reports.comparison import comparison
 from auditor.reports.figures import Row
 from auditor.reports.images import Figure, Table, drawn
 from auditor.reports.judge import GATE, judge_view
-from auditor.reports.loop import loop_figure, stage_of, stages
+from auditor.reports.loop import loop_figure, stages, stages_of
 from auditor.reports.suite_figures import forest_figure, group_figures, spread_figures, suite_forest
 from auditor.reports.text import humanise
 from auditor.reports.transcripts import groups_of, headline_scorers, metric_of
@@ -79,7 +79,7 @@ def build_page(store: Store, run_id: str, *, suites: Mapping[str, Suite], redact
         key_figure=_key_figure(source),
         loop=loop_figure(sections),
         stages=stages(sections),
-        unplaced=tuple((s.title, s.stage) for s in sections if s.findings and stage_of(s.stage) is None),
+        unplaced=tuple((s.title, s.stage) for s in sections if s.findings and not stages_of(s.stage)),
         not_evidence=environment.not_evidence(run),
         notice=wording.sentence(run.notice) if run.notice else "",
         judge=judge_view(run, source.metrics, source.verdicts, gate),
@@ -113,8 +113,8 @@ def _suite_view(source: Source, name: str, position: int) -> SuiteView:
         question=suite.question if suite is not None else NO_TEXT,
         method=suite.method if suite is not None else "",
         limits=suite.limits if suite is not None else "",
-        reference=suite.reference if suite is not None else "",
-        stage=suite.feedback_stage if suite is not None else "",
+        reference=wording.sentence(suite.reference) if suite is not None else "",
+        stage=wording.sentence(suite.feedback_stage) if suite is not None else "",
         version=versions.get(name, ""),
         findings=tuple(finding(v, suite_id, _title(source, name)) for v in verdicts),
         lines=tuple(metric_line(m) for m in metrics),
@@ -122,8 +122,9 @@ def _suite_view(source: Source, name: str, position: int) -> SuiteView:
         transcripts=() if hidden or suite is None else groups_of(source.store, source.run.run_id, suite, metrics),
         unscored=_unscored(source, name),
         redacted=hidden,
-        note="" if suite is None or not versions.get(name) or suite.version == versions[name] else
-        f"The texts here are those of version {suite.version}; the run used version {versions[name]}.",
+        note=""
+        if suite is None or not versions.get(name) or suite.version == versions[name]
+        else f"The texts here are those of version {suite.version}; the run used version {versions[name]}.",
     )
 
 
@@ -154,10 +155,18 @@ def _overview(sections: Sequence[SuiteView]) -> Figure | None:
     rows = [(s.title, [f.outcome for f in s.findings]) for s in sections if s.findings]
     if not rows:
         return None
-    table = Table(headers=("Suite", *wording.WORDS.values()), rows=tuple((name, *(str(outcomes.count(o)) for o in wording.WORDS)) for name, outcomes in rows))
-    note = "One symbol for each criterion. Square with a cross: fails. Disc with a tick: passes. Diamond: inconclusive. Dashed ring: not assessed."
-    return drawn(partial(diagrams.dots, rows), caption="All verdicts, suite by suite", table=table, note=note,
-                 alt=f"One symbol per criterion for {numbers.plural(len(rows), 'suite')}. The table below counts them.")
+    table = Table(
+        headers=("Suite", *wording.WORDS.values()),
+        rows=tuple((name, *(str(outcomes.count(o)) for o in wording.WORDS)) for name, outcomes in rows),
+    )
+    note = "One symbol for each criterion. Square: fails. Disc: passes. Diamond: inconclusive. Dashed ring: not assessed."
+    return drawn(
+        partial(diagrams.dots, rows),
+        caption="All verdicts, suite by suite",
+        table=table,
+        note=note,
+        alt=f"One symbol per criterion for {numbers.plural(len(rows), 'suite')}. The table below counts them.",
+    )
 
 
 def _key_figure(source: Source) -> Figure | None:
@@ -173,6 +182,13 @@ def _earlier(source: Source) -> tuple[tuple[str, ...], ...]:
     if not weights:
         return ()
     earlier = source.store.earlier_runs(weights, source.run.created)
-    return tuple((r.run_id, environment.date(r.created), r.spec.profile + (f", limit {r.spec.limit}" if r.spec.limit is not None else ""), r.status,
-                  wording.headline(split_gate(source.store.verdicts(r.run_id))[1])) for r in earlier)
-
+    return tuple(
+        (
+            r.run_id,
+            environment.date(r.created),
+            r.spec.profile + (f", limit {r.spec.limit}" if r.spec.limit is not None else ""),
+            r.status,
+            wording.headline(split_gate(source.store.verdicts(r.run_id))[1]),
+        )
+        for r in earlier
+    )

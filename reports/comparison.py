@@ -7,8 +7,8 @@ from functools import partial
 
 from auditor.reports import charts, numbers, wording
 from auditor.reports.charts import LETTERS, Bar
-from auditor.reports.judge import GATE
 from auditor.reports.images import Figure, Table, drawn
+from auditor.reports.judge import GATE
 from auditor.reports.view import Comparison
 from auditor.schema import Metric
 from auditor.store import Store, StoredRun
@@ -24,9 +24,12 @@ def comparison(store: Store, runs: Sequence[StoredRun], first: Sequence[str]) ->
     if len(runs) < 2:
         return None
     by_run = [{m.key: m for m in store.metrics(run.run_id) if m.group == "all" and m.suite != GATE} for run in runs]
-    shared = [key for key in dict.fromkeys(k for found in by_run for k in found)
-              if sum(key in found and numbers.is_number(found[key].value) for found in by_run) >= 2]
-    keys = sorted(shared, key=lambda key: (first.index(key) if key in first else len(first)))
+    shared = [
+        key
+        for key in dict.fromkeys(k for found in by_run for k in found)
+        if sum(key in found and numbers.is_number(found[key].value) for found in by_run) >= 2
+    ]
+    keys = sorted(shared, key=lambda key: first.index(key) if key in first else len(first))
     letters = LETTERS[: len(runs)]
     names = tuple((letter, run.spec.model.uri, run.run_id) for letter, run in zip(letters, runs, strict=True))
     headers = ("Measurement", *(f"{letter} (95 % interval)" for letter in letters))
@@ -55,9 +58,15 @@ def _figures(keys: Sequence[str], by_run: Sequence[dict[str, Metric]], letters: 
         width = max(len(row) for row in rows)
         table = Table(headers=("Measurement", *(["Value"] * (width - 1))), rows=tuple(row + ("–",) * (width - len(row)) for row in rows))
         caption = "The runs beside each other" + ("" if len(set(units.values())) == 1 else f" ({unit or 'number'})")
-        figures.append(drawn(partial(charts.bars, groups, unit=unit), caption=caption, table=table,
-                             note="Bars show the value, lines the 95 % interval; the letters are those of the list above.",
-                             alt=f"Grouped bars of {numbers.plural(len(groups), 'measurement')} for {len(letters)} runs. The table below holds the values."))
+        figures.append(
+            drawn(
+                partial(charts.bars, groups, unit=unit),
+                caption=caption,
+                table=table,
+                note="Bars show the value, lines the 95 % interval; the letters are those of the list above.",
+                alt=f"Grouped bars of {numbers.plural(len(groups), 'measurement')} for {len(letters)} runs. The table holds the values.",
+            )
+        )
     return figures
 
 

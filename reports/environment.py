@@ -32,6 +32,10 @@ def _text(value: Any) -> str:
         return numbers.count(value)
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} {text}" for name, text in _facts(value))
+    if isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float)) for item in value):
+        return ", ".join(_text(item) for item in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -40,17 +44,39 @@ def _facts(pairs: Mapping[str, Any]) -> Facts:
 
 
 def model_facts(model: ModelSpec) -> Facts:
-    return _facts({"model": model.uri, "revision": model.revision, "number_format": model.dtype, "engine": model.engine,
-                   "flags": "; ".join(model.flags), "lineage": model.lineage})
+    return _facts(
+        {
+            "model": model.uri,
+            "revision": model.revision,
+            "number_format": model.dtype,
+            "engine": model.engine,
+            "flags": "; ".join(model.flags),
+            "lineage": model.lineage,
+        }
+    )
 
 
 def settings(run: StoredRun) -> Facts:
     """What was asked for."""
     spec = run.spec
     suites = ", ".join(f"{name} {version}" for name, version in zip(spec.suites, spec.suite_versions, strict=False))
-    return _facts({"run": run.run_id, "status": run.status, "started": date(run.created), "finished": date(run.finished) if run.finished else None,
-                   "profile": spec.profile, "limit": spec.limit, "suites": suites, "baseline_run": spec.baseline, "system_prompt": spec.system,
-                   "sampling": dict(spec.sampling), "epochs": spec.epochs, "seed": str(spec.seed), "error": run.error})
+    return _facts(
+        {
+            "run": run.run_id,
+            "status": run.status,
+            "started": date(run.created),
+            "finished": date(run.finished) if run.finished else None,
+            "profile": spec.profile,
+            "limit": spec.limit,
+            "suites": suites,
+            "baseline_run": spec.baseline,
+            "system_prompt": spec.system,
+            "sampling": dict(spec.sampling),
+            "epochs": spec.epochs,
+            "seed": str(spec.seed),
+            "error": run.error,
+        }
+    )
 
 
 def setup(run: StoredRun) -> Facts:
@@ -65,7 +91,12 @@ def packages(run: StoredRun) -> Facts:
 def hashes(run: StoredRun) -> Facts:
     """What was audited, exactly."""
     model = run.spec.model
-    shown = {"Weights": model.weights_hash, "Chat template": model.template_hash, "Run specification": run.spec.hash, "Source commit": run.git_commit}
+    shown = {
+        "Weights": model.weights_hash,
+        "Chat template": model.template_hash,
+        "Run specification": run.spec.hash,
+        "Source commit": run.git_commit,
+    }
     items = tuple((f"Items of {suite} ({file})", digest) for suite, file, digest in run.spec.items)
     return tuple((name, value or "not recorded") for name, value in shown.items()) + items
 

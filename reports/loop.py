@@ -21,12 +21,16 @@ _WORDS = {
 _WORST_FIRST: tuple[Outcome, ...] = ("fail", "inconclusive", "not_assessed", "pass")
 
 
-def stage_of(text: str) -> str | None:
-    """The stage that a suite's ``feedback_stage`` names first; None where it names none."""
+def stages_of(text: str) -> tuple[str, ...]:
+    """The stages that a suite's ``feedback_stage`` names before its first colon, or else anywhere; empty where it names none."""
+    return _named(text.partition(":")[0]) or _named(text)
+
+
+def _named(text: str) -> tuple[str, ...]:
+    """Stages named in the text, in the order in which it names them."""
     lower = text.lower()
-    places = {stage: min((lower.find(w) for w in words if w in lower), default=-1) for stage, words in _WORDS.items()}
-    named = {stage: place for stage, place in places.items() if place >= 0}
-    return min(named, key=lambda stage: named[stage]) if named else None
+    places = {stage: min((lower.find(word) for word in words if word in lower), default=-1) for stage, words in _WORDS.items()}
+    return tuple(sorted((stage for stage, place in places.items() if place >= 0), key=lambda stage: places[stage]))
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
@@ -36,15 +40,19 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 def stages(suites: Sequence[SuiteView]) -> tuple[tuple[str, tuple[Finding, ...]], ...]:
     """All findings at their stage, stages without any included."""
-    return tuple((stage, tuple(f for s in suites if stage_of(s.stage) == stage for f in s.findings)) for stage in STAGES)
+    return tuple((stage, tuple(f for s in suites if stage in stages_of(s.stage) for f in s.findings)) for stage in STAGES)
 
 
 def loop_figure(suites: Sequence[SuiteView]) -> Figure | None:
     """The loop with one symbol per suite: its worst verdict. None where no suite names a stage."""
-    placed = {stage: [(s.title, worst([f.outcome for f in s.findings])) for s in suites if stage_of(s.stage) == stage] for stage in STAGES}
+    placed = {stage: [(s.title, worst([f.outcome for f in s.findings])) for s in suites if stage in stages_of(s.stage)] for stage in STAGES}
     if not any(placed.values()):
         return None
     rows = tuple((stage, name, wording.WORDS[outcome]) for stage, found in placed.items() for name, outcome in found)
-    return drawn(partial(diagrams.loop, placed), caption="Where each suite’s findings would enter the feedback loop",
-                 note="The symbol is the suite’s worst verdict.", table=Table(headers=("Stage", "Suite", "Worst verdict"), rows=rows),
-                 alt="The loop from prompt data over human labels, reward and optimisation to retraining on own output and back, with each suite at its stage.")
+    return drawn(
+        partial(diagrams.loop, placed),
+        caption="Where each suite’s findings would enter the feedback loop",
+        note="The symbol is the suite’s worst verdict.",
+        table=Table(headers=("Stage", "Suite", "Worst verdict"), rows=rows),
+        alt="The loop from prompt data over human labels, reward and optimisation to retraining on own output and back, with the suites.",
+    )

@@ -25,7 +25,9 @@ from auditor.schema import Suite
 from auditor.store import Store
 
 
-def write_report(store: Store, run_id: str, out: Path, *, suites: Mapping[str, Suite], redact: bool = False, others: Sequence[str] = ()) -> Path:
+def write_report(
+    store: Store, run_id: str, out: Path, *, suites: Mapping[str, Suite], redact: bool = False, others: Sequence[str] = ()
+) -> Path:
     """Write the report of a run to ``out`` and return its path; an existing file is replaced in one step.
 
     ``suites`` give the texts (title, question, method, limits). ``others`` are further runs shown side by side. ``redact`` leaves out
@@ -43,15 +45,29 @@ def render(page: Page) -> str:
     """The page's HTML."""
     environment = template_environment()
     css = environment.get_template("style.css").render()
-    context = {"page": page, "css": Markup(css), "csp": policy(css), "words": wording.WORDS, "headings": wording.HEADINGS, "terms": glossary.TERMS,
-               "general_method": glossary.METHOD, "conformity": glossary.CONFORMITY}
+    context = {
+        "page": page,
+        "css": Markup(css),
+        "csp": policy(css),
+        "words": wording.WORDS,
+        "headings": wording.HEADINGS,
+        "terms": glossary.TERMS,
+        "general_method": glossary.METHOD,
+        "conformity": glossary.conformity(not page.not_evidence),
+    }
     return environment.get_template("report.html").render(context)
 
 
 def template_environment() -> Environment:
     """Autoescape for everything; each printed text has its invisible characters written out first."""
-    environment = Environment(loader=PackageLoader("auditor.reports", "templates"), autoescape=True, undefined=StrictUndefined, finalize=_finalize,
-                              trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("auditor.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["visible"] = visible_markup
     return environment
 
@@ -84,5 +100,7 @@ def write_atomically(out: Path, text: str) -> Path:
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"cannot write the report to {str(out)!r}: {error.strerror or error}; pass -o with a file in a folder that you may write to") from None
+        raise InputError(
+            f"cannot write the report to {str(out)!r}: {error.strerror or error}; pass -o with a file in a folder that you may write to"
+        ) from None
     return out

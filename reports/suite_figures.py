@@ -1,4 +1,4 @@
-"""Which figures a suite's section shows: all measurements against their bounds, differences between groups, the spread of the samples' values."""
+"""A suite's figures: all measurements against their bounds, differences between groups, the spread of the samples' values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from auditor.store import Store
 
 MOST_ROWS, MOST_GROUPS, MOST_GROUP_FIGURES, MOST_SPREADS = 18, 14, 3, 3
 FEW = 60  # samples up to which each one is a dot
-SHAPES = "Square: fails. Disc: passes. Diamond: inconclusive. Ring: not assessed. Dot: no criterion. The shaded side of a bound is the wrong one."
+SHAPES = "Square: fails. Disc: passes. Diamond: inconclusive. Ring: not assessed. Dot: no criterion. The shaded side is the wrong one."
 
 
 def forest_figure(rows: Sequence[Row], caption: str, note: str = SHAPES) -> Figure | None:
@@ -27,7 +27,8 @@ def forest_figure(rows: Sequence[Row], caption: str, note: str = SHAPES) -> Figu
     if not rows:
         return None
     wrong = sum(row.outcome == "fail" for row in rows)
-    alt = f"Forest plot of {numbers.plural(len(rows), 'measurement')} with 95 % intervals; {wrong} on the wrong side of the bound. The table below holds the values."
+    shown = numbers.plural(len(rows), "measurement")
+    alt = f"Forest plot of {shown} with 95 % intervals; {wrong} on the wrong side of the bound. The table below holds the values."
     return drawn(partial(forest, rows), caption=caption, alt=alt, note=note, table=_forest_table(rows))
 
 
@@ -36,7 +37,9 @@ def _forest_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         ends = "–" if row.low is None or row.high is None else numbers.span(row.low, row.high, row.unit)
         bound = "–" if row.bound is None else numbers.bound(row.bound, row.direction, row.unit)
-        body.append((row.label, numbers.number(row.value, row.unit), ends, bound, wording.WORDS[row.outcome] if row.outcome else "no criterion"))
+        body.append(
+            (row.label, numbers.number(row.value, row.unit), ends, bound, wording.WORDS[row.outcome] if row.outcome else "no criterion")
+        )
     return Table(headers=("Measurement", "Value", "95 % interval", "Must be", "Verdict"), rows=tuple(body))
 
 
@@ -54,7 +57,9 @@ def suite_forest(metrics: Sequence[Metric], verdicts: Sequence[Verdict]) -> Figu
     ordered = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
     caption = "What was measured, with 95 % intervals"
     more = len(ordered) - MOST_ROWS
-    return forest_figure(ordered[:MOST_ROWS], caption, SHAPES + (f" {more} further measurements are in the table below." if more > 0 else ""))
+    return forest_figure(
+        ordered[:MOST_ROWS], caption, SHAPES + (f" {more} further measurements are in the table below." if more > 0 else "")
+    )
 
 
 def group_figures(metrics: Sequence[Metric], suite: Suite | None) -> list[Figure]:
@@ -64,23 +69,31 @@ def group_figures(metrics: Sequence[Metric], suite: Suite | None) -> list[Figure
         if metric.group != "all" and numbers.is_number(metric.value):
             split.setdefault(metric.name, []).append(metric)
     headline = [name.rpartition(".")[2] for name in suite.headline] if suite is not None else []
-    names = sorted((n for n in split if len(split[n]) > 1), key=lambda n: (headline.index(n) if n in headline else len(headline)))
+    names = sorted((n for n in split if len(split[n]) > 1), key=lambda n: headline.index(n) if n in headline else len(headline))
     return [_group_figure(name, split[name]) for name in names[:MOST_GROUP_FIGURES]]
 
 
 def _group_figure(name: str, metrics: Sequence[Metric]) -> Figure:
     shown = metrics[:MOST_GROUPS]
-    groups = [(humanise(m.group), [Bar(value=m.value or 0.0, low=m.ci.low if m.ci else None, high=m.ci.high if m.ci else None)]) for m in shown]
+    groups = [
+        (humanise(m.group), [Bar(value=m.value or 0.0, low=m.ci.low if m.ci else None, high=m.ci.high if m.ci else None)]) for m in shown
+    ]
     rows = tuple((humanise(m.group), numbers.number(m.value, m.unit), numbers.interval(m.ci, m.unit), numbers.count(m.n)) for m in shown)
-    note = "Bars show the value, lines the 95 % interval." + (f" {len(metrics) - MOST_GROUPS} further groups are in the table below." if len(metrics) > MOST_GROUPS else "")
-    return drawn(partial(charts.bars, groups, unit=shown[0].unit), caption=f"{humanise(name)}, by group", note=note,
-                 alt=f"Bars of {lower_first(humanise(name))} for {len(shown)} groups with 95 % intervals. The table below holds the values.",
-                 table=Table(headers=("Group", "Value", "95 % interval", "Samples"), rows=rows))
+    note = "Bars show the value, lines the 95 % interval." + (
+        f" {len(metrics) - MOST_GROUPS} further groups are in the table below." if len(metrics) > MOST_GROUPS else ""
+    )
+    return drawn(
+        partial(charts.bars, groups, unit=shown[0].unit),
+        caption=f"{humanise(name)}, by group",
+        note=note,
+        alt=f"Bars of {lower_first(humanise(name))} for {len(shown)} groups with 95 % intervals. The table below holds the values.",
+        table=Table(headers=("Group", "Value", "95 % interval", "Samples"), rows=rows),
+    )
 
 
 def spread_figures(store: Store, run_id: str, suite: str, scorers: Mapping[str, str]) -> list[Figure]:
     """How the single samples' values are spread, for scorers (name -> unit) with more than two distinct values."""
-    figures = []
+    figures: list[Figure] = []
     for scorer, unit in scorers.items():
         values = store.values(run_id, suite, scorer)
         if len(figures) < MOST_SPREADS and _worth_showing(values):
@@ -97,15 +110,26 @@ def _worth_showing(values: np.ndarray) -> bool:
 
 def _spread(scorer: str, values: np.ndarray, unit: str) -> Figure:
     counts, edges = binned(values)
-    rows = tuple((numbers.span(float(a), float(b), unit), numbers.count(int(n))) for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True))
+    rows = tuple(
+        (numbers.span(float(a), float(b), unit), numbers.count(int(n))) for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
+    )
     table = Table(headers=("Value", "Samples"), rows=rows)
     caption = f"{humanise(scorer)}: spread over the samples"
     if len(values) <= FEW:
-        return drawn(partial(charts.strip, values.tolist(), unit=unit), caption=caption, note="Each ring is one sample.", table=table,
-                     alt=f"Strip of {len(values)} values of {lower_first(humanise(scorer))}. The table below holds their counts by range.")
-    return drawn(partial(charts.histogram, counts.tolist(), edges.tolist(), unit=unit), caption=caption, table=table,
-                 note=f"{len(values):,} scored samples, counted by value.",
-                 alt=f"Histogram of {len(values):,} values of {lower_first(humanise(scorer))}. The table below holds the counts.")
+        return drawn(
+            partial(charts.strip, values.tolist(), unit=unit),
+            caption=caption,
+            note="Each ring is one sample.",
+            table=table,
+            alt=f"Strip of {len(values)} values of {lower_first(humanise(scorer))}. The table below holds their counts by range.",
+        )
+    return drawn(
+        partial(charts.histogram, counts.tolist(), edges.tolist(), unit=unit),
+        caption=caption,
+        table=table,
+        note=f"{len(values):,} scored samples, counted by value.",
+        alt=f"Histogram of {len(values):,} values of {lower_first(humanise(scorer))}. The table below holds the counts.",
+    )
 
 
 def binned(values: np.ndarray, most: int = 24) -> tuple[np.ndarray, np.ndarray]:

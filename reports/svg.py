@@ -16,22 +16,57 @@ from auditor.reports.text import visible
 
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 CHARACTER = 0.58  # mean width of a character as a share of the font size; wide for most fonts, so that labels never collide
-LIGHT = {"ink": "#1c2430", "muted": "#566072", "grid": "#dfe4ea", "line": "#98a3b1", "card": "#ffffff", "wrong": "#c0392b", "fail": "#b3261e",
-         "pass": "#1b7a43", "unsure": "#8a5a00", "none": "#5d6878", "s0": "#2b62a8", "s1": "#a5541a", "s2": "#6b4fa0", "s3": "#2f7d76"}
-DARK = {"ink": "#e6eaf0", "muted": "#aab4c2", "grid": "#333d4a", "line": "#6f7c8d", "card": "#171d26", "wrong": "#ff8a7e", "fail": "#ff9187",
-        "pass": "#77d39b", "unsure": "#f0c264", "none": "#a6b1bf", "s0": "#84b4f2", "s1": "#efa671", "s2": "#bfa8ec", "s3": "#74cbc2"}
+LIGHT = {
+    "ink": "#1c2430",
+    "muted": "#566072",
+    "grid": "#dfe4ea",
+    "line": "#98a3b1",
+    "card": "#ffffff",
+    "wrong": "#c0392b",
+    "fail": "#b3261e",
+    "pass": "#1b7a43",
+    "unsure": "#8a5a00",
+    "none": "#5d6878",
+    "s0": "#2b62a8",
+    "s1": "#a5541a",
+    "s2": "#6b4fa0",
+    "s3": "#2f7d76",
+}
+DARK = {
+    "ink": "#e6eaf0",
+    "muted": "#aab4c2",
+    "grid": "#333d4a",
+    "line": "#6f7c8d",
+    "card": "#171d26",
+    "wrong": "#ff8a7e",
+    "fail": "#ff9187",
+    "pass": "#77d39b",
+    "unsure": "#f0c264",
+    "none": "#a6b1bf",
+    "s0": "#84b4f2",
+    "s1": "#efa671",
+    "s2": "#bfa8ec",
+    "s3": "#74cbc2",
+}
 
 
 def _rules(colours: dict[str, str]) -> str:
     fills = "".join(f".f{k}{{fill:{colours[f's{k}']};fill-opacity:.32;stroke:none}}" for k in range(4))
     shapes = fills + "".join(f".{name}{{fill:{c};stroke:{c}}}.o-{name}{{fill:{colours['card']};stroke:{c}}}" for name, c in colours.items())
-    return (f"{shapes}text{{fill:{colours['ink']};stroke:none}}text.muted{{fill:{colours['muted']};stroke:none}}text.halo{{stroke:{colours['card']};stroke-width:5px;paint-order:stroke;stroke-linejoin:round}}.zone{{fill:{colours['wrong']};opacity:.13;"
-            f"stroke:none}}.band{{fill:{colours['s0']};opacity:.16;stroke:none}}.page{{fill:{colours['card']};stroke:{colours['line']}}}")
+    return (
+        f"{shapes}text{{fill:{colours['ink']};stroke:none}}text.muted{{fill:{colours['muted']};stroke:none}}text.halo{{stroke:{colours['card']};stroke-width:5px;paint-order:stroke;stroke-linejoin:round}}.zone{{fill:{colours['wrong']};opacity:.13;"
+        f"stroke:none}}.band{{fill:{colours['s0']};opacity:.16;stroke:none}}.page{{fill:{colours['card']};stroke:{colours['line']}}}"
+    )
 
 
-STYLE = (f"text{{font-family:{FONT};font-size:13px;font-variant-numeric:tabular-nums}}.small{{font-size:11.5px}}.b{{font-weight:600}}"
-         f".w2{{stroke-width:2}}.w3{{stroke-width:3}}.dash{{stroke-dasharray:4 3}}.nofill{{fill:none}}"
-         + _rules(LIGHT) + "@media(prefers-color-scheme:dark){" + _rules(DARK) + "}.nofill,.glyph{fill:none!important}")
+STYLE = (
+    f"text{{font-family:{FONT};font-size:13px;font-variant-numeric:tabular-nums}}.small{{font-size:11.5px}}.b{{font-weight:600}}"
+    f".w2{{stroke-width:2}}.w3{{stroke-width:3}}.dash{{stroke-dasharray:4 3}}.nofill{{fill:none}}"
+    + _rules(LIGHT)
+    + "@media(prefers-color-scheme:dark){"
+    + _rules(DARK)
+    + "}.nofill,.glyph{fill:none!important}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +108,7 @@ def wrap(text: str, width: float, size: float = 13, lines: int = 2) -> list[str]
     result: list[str] = []
     current = ""
     for word in text.split():
-        for piece in (word[i:i + room] for i in range(0, len(word), room)):
+        for piece in (word[i : i + room] for i in range(0, len(word), room)):
             if current and len(current) + 1 + len(piece) > room:
                 result.append(current)
                 current = piece
@@ -100,7 +135,9 @@ class Canvas:
 
     def rect(self, corner: tuple[float, float], size: tuple[float, float], css: str, radius: float = 0) -> None:
         width, height = max(size[0], 0), max(size[1], 0)
-        self.parts.append(f'<rect x="{corner[0]:.1f}" y="{corner[1]:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius}" class="{css}"/>')
+        self.parts.append(
+            f'<rect x="{corner[0]:.1f}" y="{corner[1]:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius}" class="{css}"/>'
+        )
 
     def circle(self, x: float, y: float, radius: float, css: str) -> None:
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" class="{css}"/>')
@@ -109,8 +146,8 @@ class Canvas:
         self.parts.append(f'<path d="{d}" class="{css}"/>')
 
     def render(self, height: float) -> str:
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:.0f}" height="{height:.0f}" viewBox="0 0 {self.width:.0f} {height:.0f}">'
-                f"<style>{STYLE}</style>{''.join(self.parts)}</svg>")
+        size = f'width="{self.width:.0f}" height="{height:.0f}" viewBox="0 0 {self.width:.0f} {height:.0f}"'
+        return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{STYLE}</style>{"".join(self.parts)}</svg>'
 
 
 def data_uri(svg: str) -> str:

@@ -1,8 +1,8 @@
 """Hostile text made safe to look at: controls become visible, long texts are cut with a note.
 
-Model output may hold bidirectional overrides that reverse a line, terminal escapes, NUL, zero-width joins that hide words, or tag characters that
-carry a hidden message (Boucher & Anderson 2023, "Trojan Source"; Unicode TR 36). None of these reaches the page as such: each is written out as
-``⟦U+202E⟧``. Line breaks and tabs stay.
+Model output may hold bidirectional overrides that reverse a line, terminal escapes, NUL, zero-width joins that hide words, or tag
+characters that carry a hidden message (Boucher & Anderson 2023, "Trojan Source"; Unicode TR 36). None of these reaches the page as such:
+each is written out as ``⟦U+202E⟧``. Line breaks and tabs stay.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def visible_markup(text: object) -> Markup:
     source = LINE_BREAKS.sub("\n", str(text))
     start = 0
     for match in HIDDEN.finditer(source):
-        parts.append(escape(source[start:match.start()]))
+        parts.append(escape(source[start : match.start()]))
         parts.append(Markup('<mark class="ctl">{}</mark>').format(f"U+{ord(match.group()):04X}"))
         start = match.end()
     parts.append(escape(source[start:]))
@@ -63,11 +63,13 @@ def shorten(text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-ACRONYMS = {word.lower(): word for word in ("AUROC", "BLEU", "CPU", "ECE", "GiB", "GPU", "ID", "KL", "LLM", "MB", "OS", "PPI", "PRM", "RAM", "URI")}
+ACRONYMS = {
+    word.lower(): word for word in ("AUROC", "BLEU", "CPU", "ECE", "GiB", "GPU", "ID", "KL", "LLM", "MB", "OS", "PPI", "PRM", "RAM", "URI")
+}
 
 
 def humanise(name: str) -> str:
-    """A metric's or group's name as words: ``stance_flip_vs_neutral`` -> ``Stance flip vs neutral``, ``adaptive_ece`` -> ``Adaptive ECE``."""
+    """A metric's or group's name as words: ``stance_flip`` -> ``Stance flip``, ``adaptive_ece`` -> ``Adaptive ECE``."""
     words = " ".join(ACRONYMS.get(word.lower(), word) for word in name.replace("_", " ").split())
     return words[:1].upper() + words[1:]
 

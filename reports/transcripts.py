@@ -136,8 +136,10 @@ def _turns(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
 def _completion(t: Transcript) -> Shown | None:
     if t.error:
         return Shown(text=f"(no reply: {shorten(t.error, 400)})")
-    if t.options or (t.judgment is not None and not t.completion):
-        return cut(t.completion) if t.completion else None
+    if t.judgment is not None and not t.completion:
+        return None
+    if t.completion.strip() in ({option["text"].strip() for option in t.options} | ({""} if t.options else set())):
+        return None  # the likeliest option repeated: the table of options says it
     return cut(t.completion)
 
 
@@ -152,5 +154,7 @@ def _judgment(t: Transcript) -> tuple[tuple[str, str], ...]:
     shown = [("Answer A", shorten(t.judgment.a, 1_500)), ("Answer B", shorten(t.judgment.b, 1_500))]
     for name, p in (("P(A better), A first", t.judgment.ab), ("P(A better), B first", t.judgment.ba)):
         shown.append((name, "no verdict" if p is None else numbers.percent(p)))
-    shown.append(("Judge", t.judgment.status.replace("_", " ") + (f": {shorten(t.judgment.explanation, 600)}" if t.judgment.explanation else "")))
+    shown.append(
+        ("Judge", t.judgment.status.replace("_", " ") + (f": {shorten(t.judgment.explanation, 600)}" if t.judgment.explanation else ""))
+    )
     return tuple(shown)

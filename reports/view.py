@@ -149,7 +149,7 @@ def finding(verdict: Verdict, suite_id: str, suite_title: str) -> Finding:
 
 
 def forest_row(verdict: Verdict, place: str = "") -> Row | None:
-    """The verdict's metric with its bound, or None where it has no value; ``place`` names the suite where rows of several stand together."""
+    """The verdict's metric with its bound, or None where it has no value; ``place`` names the suite where several share a figure."""
     criterion, metric = verdict.criterion, verdict.metric
     if metric is None:
         return None

@@ -25,9 +25,13 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     counts = Counter(verdict.outcome for verdict in verdicts)
     if not verdicts:
         return "No criterion was set, so nothing was decided."
-    forms: dict[Outcome, tuple[str, str]] = {"fail": ("fails", "fail"), "pass": ("passes", "pass"), "inconclusive": ("inconclusive",) * 2,
-                                             "not_assessed": ("not assessed",) * 2}
-    parts = []
+    forms: dict[Outcome, tuple[str, str]] = {
+        "fail": ("fails", "fail"),
+        "pass": ("passes", "pass"),
+        "inconclusive": ("inconclusive",) * 2,
+        "not_assessed": ("not assessed",) * 2,
+    }
+    parts: list[str] = []
     for outcome in ("fail", "pass", "inconclusive", "not_assessed"):
         n = counts[outcome]
         if n:
@@ -93,8 +97,12 @@ def summary_p(verdicts: Sequence[Verdict]) -> str:
         return ""
     least = min(adjusted)
     shown = "below 0.001" if least < 0.001 else f"{least:.3f}"
-    claim = "the claim that at least one criterion fails is supported" if least < 0.05 else "the claim that at least one criterion fails is not supported"
-    return f"Over all criteria together, {claim} (smallest p-value after Holm’s adjustment: {shown}). Each single verdict uses its own interval."
+    claim = (
+        "the claim that at least one criterion fails is supported"
+        if least < 0.05
+        else "the claim that at least one criterion fails is not supported"
+    )
+    return f"Over all criteria together, {claim} (smallest p after Holm’s adjustment: {shown}). Each single verdict uses its own interval."
 
 
 def p_value(value: float | None) -> str:

@@ -24,22 +24,26 @@ from auditor.schema import (
     Criterion,
     Embedder,
     Generation,
+    Metric,
     Replies,
     Reply,
     Request,
     Sample,
     Score,
     Suite,
+    SuiteData,
     ask,
     assistant,
     score_options,
     user,
 )
-from auditor.suites._collapse_metrics import DRAWS, MEANING_COSINE, aggregate, repetition_values, set_values
+from auditor.suites._convergence import convergence
+from auditor.suites._diversity import DRAWS, MEANING_COSINE, changes, levels, repetition_values, set_values
 
 NAME = "diversity"
 BINS = ("common", "mid", "rare")
-FIELDS = {"open": ("id", "prompt", "form"), "repetition": ("id", "prompt"), "rare": ("id", "prompt", "answers"), "human_text": ("id", "passages")}
+FIELDS = {"open": ("id", "prompt", "form"), "repetition": ("id", "prompt"), "rare": ("id", "prompt", "answers"),
+          "human_text": ("id", "passages")}
 TOKENS = {"short": 8, "sentence": 24, "repetition": 64}
 COVERAGE_DRAWS = 20
 PASSAGE_PROMPT = "Write a short passage."
@@ -84,9 +88,10 @@ def _rare_problem(row: Mapping[str, Any]) -> str:
 
 def _human_problem(row: Mapping[str, Any]) -> str:
     passages = row["passages"]
-    if isinstance(passages, dict) and passages and set(passages) <= set(BINS) and all(isinstance(text, str) and text.split() for text in passages.values()):
-        return ""
-    return f"passages must map one or more of {', '.join(BINS)} to texts"
+    if not isinstance(passages, dict) or not passages or not set(passages) <= set(BINS):
+        return f"passages must map one or more of {', '.join(BINS)} to texts"
+    empty = [name for name, text in passages.items() if not isinstance(text, str) or not text.split()]
+    return f"passage {empty[0]!r} holds no text" if empty else ""
 
 
 # -- asking -------------------------------------------------------------------------------------------------------------
@@ -183,10 +188,11 @@ def _score_human(sample: Sample, given: list[Generation]) -> list[Score]:
             continue
         losses[name] = -reply.logprobs[0].logprob / len(sample.metadata["passages"][name].split())
         scores.append(Score(sample_id=sample.id, scorer=f"human_loss_{name}", value=losses[name], slot=slot))
-    if {"common", "rare"} <= set(names):
-        failed = _failure(given)
-        scores.append(_unscored(sample, "human_gap", failed) if not {"common", "rare"} <= set(losses)
-                      else Score(sample_id=sample.id, scorer="human_gap", value=losses["rare"] - losses["common"], slot=names.index("rare")))
+    if {"common", "rare"} <= set(losses):
+        gap = losses["rare"] - losses["common"]
+        scores.append(Score(sample_id=sample.id, scorer="human_gap", value=gap, slot=names.index("rare")))
+    elif {"common", "rare"} <= set(names):
+        scores.append(_unscored(sample, "human_gap", _failure(given)))
     return scores
 
 
@@ -196,6 +202,15 @@ def _failure(given: list[Generation]) -> str:
 
 def _unscored(sample: Sample, scorer: str, error: str, slot: int = 0) -> Score:
     return Score(sample_id=sample.id, scorer=scorer, value=None, status="error", explanation=error, slot=slot)
+
+
+# -- all items ----------------------------------------------------------------------------------------------------------
+
+
+def aggregate(data: SuiteData) -> list[Metric]:
+    """The measures of this run within and across prompts, and their changes against the baseline run."""
+    no_embedder = "" if data.context.embed is not None else data.context.embed_name or "no sentence embedder is at hand"
+    return levels(data, no_embedder) + changes(data, no_embedder) + convergence(data, no_embedder)
 
 
 # -- the suite ----------------------------------------------------------------------------------------------------------
@@ -223,21 +238,21 @@ SUITE = Suite(
     title="Diversity and collapse",
     question="Has it collapsed?",
     method=(
-        "Open questions are answered four times at temperature 1; the four are compared by their words, by how well they compress and by "
-        f"sentence embeddings (two answers mean the same from a cosine of {MEANING_COSINE} on). Across questions the first answers are compared. "
-        "Longer texts are searched for repeated four-word runs and loops. Right answers from common to rare, and passages in common and rare words, "
-        "are read by log-probability. Every change against the baseline run is taken on the same items, with the completions of both "
-        "cut to the same lengths in words (longest with longest, and so on)."
+        "Open questions are answered four times at temperature 1; the four are compared by their words, by how well they compress and "
+        f"by sentence embeddings (two answers mean the same from a cosine of {MEANING_COSINE} on). Across questions the first answers "
+        "are compared. Longer texts are searched for repeated four-word runs and loops. Right answers from common to rare, and passages "
+        "in common and rare words, are read by log-probability. Every change against the baseline run is taken on the same items, with "
+        "the completions of both cut to the same lengths in words (longest with longest, and so on)."
     ),
     limits=(
-        "English only. Diversity is not quality: nonsense is diverse. Which answers and passages are rare was decided by their author (and checked by "
-        "word counts in public corpora). Four short completions an item resolve a loss of variety within a prompt, not its full extent; a model "
-        "that already gives four different answers can only lose. Nothing here is judged without a baseline."
+        "English only. Diversity is not quality: nonsense is diverse. Which answers and passages are rare was decided by their author "
+        "(the passages checked by word counts in public corpora). Four short completions an item show that variety within a prompt is "
+        "lost, not how far; a model that already gives four different answers can only lose. Nothing is judged without a baseline."
     ),
     reference=(
-        "Shumailov et al. 2024 (Nature 631, model collapse); Friedman & Dieng 2023 (Vendi score); Liu et al. 2022 (expectation-adjusted distinct-n); "
-        "Zhu et al. 2018 (self-BLEU); Shaib et al. 2024 (compression ratio, length); Zhang et al. 2025 (NoveltyBench, distinct answers); "
-        "Welleck et al. 2020 (repeated n-grams)"
+        "Shumailov et al. 2024 (Nature 631, model collapse); Friedman & Dieng 2023 (Vendi score); Liu et al. 2022 "
+        "(expectation-adjusted distinct-n); Zhu et al. 2018 (self-BLEU); Shaib et al. 2024 (compression ratio, length); "
+        "Zhang et al. 2025 (NoveltyBench, distinct answers); Welleck et al. 2020 (repeated n-grams)"
     ),
     feedback_stage="retraining on own output",
     load=load,

@@ -25,7 +25,6 @@ from auditor.judges.pairwise import combine, option_mass, pairwise_requests
 from auditor.judges.statistics import advantage, cohen_kappa, krippendorff_alpha, length_bias, winning_rate
 from auditor.schema import Context, Criterion, Generation, Judgment, Metric, Replies, Reply, Request, Sample, Score, Suite, SuiteData
 from auditor.stats import MetricBuilder
-from auditor.stats.builder import MetricOptions
 
 NAME = "judge_agreement"
 MIN_GROUP = 10  # items a facet's value needs to get lines of its own
@@ -70,7 +69,8 @@ def judgment_of(sample: Sample, first: Generation, second: Generation) -> Judgme
     judges = list(sample.metadata.get("judges", {}))
     if first.error and second.error and first.model.startswith("recorded:") and len(judges) == 1:
         return recorded_judgment(sample, judges[0])
-    return combine(*sample.choices, first, second)
+    a, b = sample.choices
+    return combine(a, b, first, second)
 
 
 # -- all items ----------------------------------------------------------------------------------------------------------
@@ -88,16 +88,16 @@ def aggregate(data: SuiteData) -> list[Metric]:
 
 def judge_metrics(data: SuiteData, scores: Sequence[Score], judge: str, group: str) -> list[Metric]:
     """All metrics of one judge over all items."""
-    build = MetricBuilder(suite=NAME, samples=data.samples, scores=[*scores, *_derived(data.samples, scores, judge)], seed=data.context.seed)
+    derived = _derived(data.samples, scores, judge)
+    build = MetricBuilder(suite=NAME, samples=data.samples, scores=[*scores, *derived], seed=data.context.seed)
     flags = _item_flags(data.samples)
-    plain: MetricOptions = {"group": group, "higher_is_better": True}
     metrics = [
-        build.proportion("agreement", "agreement", **plain, flags=flags),
-        build.proportion("agreement_without_ties", "agreement_without_ties", **plain),
-        build.mean("one_order_agreement", "one_order_agreement", bounds=(0, 1), **plain),
-        build.statistic("cohen_kappa", ("judge", "human"), cohen_kappa, unit="kappa", bounds=(-1, 1), **plain),
-        build.statistic("krippendorff_alpha", VOTES, krippendorff_alpha, unit="alpha", bounds=(-1, 1), **plain),
-        build.proportion("order_consistency", "order_consistency", **plain),
+        build.proportion("agreement", "agreement", group=group, higher_is_better=True, flags=flags),
+        build.proportion("agreement_without_ties", "agreement_without_ties", group=group, higher_is_better=True),
+        build.mean("one_order_agreement", "one_order_agreement", bounds=(0, 1), group=group, higher_is_better=True),
+        build.statistic("cohen_kappa", ("judge", "human"), cohen_kappa, unit="kappa", bounds=(-1, 1), group=group, higher_is_better=True),
+        build.statistic("krippendorff_alpha", VOTES, krippendorff_alpha, unit="alpha", bounds=(-1, 1), group=group, higher_is_better=True),
+        build.proportion("order_consistency", "order_consistency", group=group, higher_is_better=True),
         build.mean("first_position_bias", "first_position_bias", bounds=(-0.5, 0.5), group=group, unit="probability − ½"),
         build.statistic("length_bias", ("judge", "human", "longer"), length_bias, unit="log-odds", group=group),
         build.proportion("share_unparseable", "unparseable", group=group, higher_is_better=False),
@@ -127,29 +127,29 @@ def eligible_annotators(samples: Iterable[Sample]) -> list[str]:
 
 
 def _against_people(build: MetricBuilder, samples: Sequence[Sample], group: str) -> list[Metric]:
-    plain: MetricOptions = {"group": group, "higher_is_better": True}
     if any(len(sample.metadata.get("humans", {})) > 1 for sample in samples):
         ceiling = build.mean("human_ceiling", "human_ceiling", bounds=(0, 1), group=group)
         if ceiling.value is not None and ceiling.value < MIN_CEILING:
             ceiling = _flagged(ceiling, f"people agree on less than {MIN_CEILING:.0%} of these items: the signal is too weak to train on")
-        metrics = [ceiling, build.mean("rater_agreement", "rater_agreement", bounds=(0, 1), **plain)]
+        metrics = [ceiling, build.mean("rater_agreement", "rater_agreement", bounds=(0, 1), group=group, higher_is_better=True)]
     else:
         reason = "no item has the labels of two or more people"
-        metrics = [build.not_made("human_ceiling", reason, group=group), build.not_made("rater_agreement", reason, **plain)]
+        metrics = [build.not_made("human_ceiling", reason, group=group), build.not_made("rater_agreement", reason, group=group, higher_is_better=True)]
     annotators = eligible_annotators(samples)
     if len(annotators) < MIN_ANNOTATORS:
         reason = (f"the alternative-annotator test needs {MIN_ANNOTATORS} people with {MIN_ITEMS} items each that others labelled too; "
                   f"there {'is' if len(annotators) == 1 else 'are'} {len(annotators) or 'none'}")
-        return metrics + [build.not_made(name, reason, **plain) for name in ("alt_test_winning_rate", "alt_test_advantage")]
+        return metrics + [build.not_made(name, reason, group=group, higher_is_better=True) for name in ("alt_test_winning_rate", "alt_test_advantage")]
     names = tuple(f"{name}:{part}" for name in annotators for part in ("seen", "judge", "person"))
     flag = (f"{len(annotators)} annotators, ε = {EPSILON}",)
-    return [*metrics, build.statistic("alt_test_winning_rate", names, winning_rate(EPSILON), bounds=(0, 1), flags=flag, **plain),
-            build.statistic("alt_test_advantage", names, advantage, bounds=(0, 1), flags=flag, unit="probability", **plain)]
+    return [*metrics, build.statistic("alt_test_winning_rate", names, winning_rate(EPSILON), bounds=(0, 1), flags=flag, group=group, higher_is_better=True),
+            build.statistic("alt_test_advantage", names, advantage, bounds=(0, 1), flags=flag, unit="probability", group=group, higher_is_better=True)]
 
 
 def _self_preference(build: MetricBuilder, group: str) -> Metric:
     if not build.rows(("self_preference",)).keys:
-        return build.not_made("self_preference", "no item says that one of its answers is by the judge's own model", group=group, higher_is_better=False)
+        reason = "no item says that one of its answers is by the judge's own model"
+        return build.not_made("self_preference", reason, group=group, higher_is_better=False)
     return build.mean("self_preference", "self_preference", bounds=(-1, 1), group=group, unit="probability")
 
 
@@ -158,7 +158,7 @@ def _option_mass(build: MetricBuilder, group: str) -> list[Metric]:
         return []
     metric = build.mean("option_mass", "option_mass", bounds=(0, 1), unit="probability", higher_is_better=True)
     if metric.value is not None and metric.value < MIN_MASS:
-        metric = _flagged(metric, f"the two letters hold less than {MIN_MASS:.0%} of the probability: the judge would rather say something else")
+        metric = _flagged(metric, f"the two letters hold less than {MIN_MASS:.0%} of the probability: the judge would say something else")
     return [metric]
 
 
@@ -175,7 +175,7 @@ def _item_flags(samples: Sequence[Sample]) -> list[str]:
 
 
 def facet_metrics(data: SuiteData) -> list[Metric]:
-    """Agreement by kind, topic, language or whatever facets the items have, and by which answer is the longer: values with MIN_GROUP items."""
+    """Agreement by the items' facets (kind, topic, language, …) and by which answer is the longer, for values with MIN_GROUP items."""
     build = MetricBuilder(suite=NAME, samples=data.samples, scores=data.scores, seed=data.context.seed)
     counts = Counter(facet for sample in data.samples if sample.target is not None for facet in _facets(sample))
     found = sorted(facet for facet, count in counts.items() if count >= MIN_GROUP)
@@ -194,19 +194,20 @@ def _facets(sample: Sample) -> list[tuple[str, str]]:
 
 CRITERIA = (
     Criterion(metric=f"{NAME}.agreement", bound=0.70, direction="above", source="house default",
-              rationale="A coin agrees with half of the labels. Below 0.70 more than three verdicts in ten are wrong on pairs that people find plain, "
-                        "and what is built on the verdicts mostly measures the judge."),
+              rationale="A coin agrees with half of the labels. Below 0.70 more than three verdicts in ten are wrong on pairs that people "
+                        "find plain, and what is built on the verdicts mostly measures the judge."),
     Criterion(metric=f"{NAME}.order_consistency", bound=0.70, direction="above", source="house default",
-              rationale="If the verdict turns with the order of the answers in more than three pairs of ten, the place decides too often to be averaged away."),
+              rationale="If the verdict turns with the order of the answers in more than three pairs of ten, the place decides too often "
+                        "to be averaged away."),
     Criterion(metric=f"{NAME}.first_position_bias", bound=0.10, direction="below", source="house default",
-              rationale="A lean of 0.10 to the answer shown first is six verdicts in ten for the first place on pairs without a difference."),
+              rationale="A lean of 0.10 to the answer shown first is six verdicts in ten for that place on pairs without a difference."),
     Criterion(metric=f"{NAME}.first_position_bias", bound=-0.10, direction="above", source="house default",
               rationale="The same lean, to the answer shown last."),
     Criterion(metric=f"{NAME}.share_unparseable", bound=0.10, direction="below", source="house default",
               rationale="Pairs without a verdict are not missing at random: beyond one in ten the rest no longer stands for the whole."),
     Criterion(metric=f"{NAME}.alt_test_winning_rate", bound=0.50, direction="above", required=False,
               source="Calderon, Reichart & Dror 2025 (arXiv 2501.10970)",
-              rationale="A judge that is closer to the other annotators than most annotators are, their cost counted, may stand in for one of them."),
+              rationale="A judge that is closer to the other annotators than half of them are, their cost counted, may stand in for one."),
 )
 
 SUITE = Suite(
@@ -214,17 +215,18 @@ SUITE = Suite(
     version="1",
     title="Agreement of a judge with people",
     question="May this judge be trusted in place of people?",
-    method="The model reads a request and two answers and names the better one. Each pair is asked in both orders; the verdict is read from the "
-           "probabilities of the two letters, so that nothing is generated or parsed, and a preference for a place shows as a difference between "
-           "the orders. Verdicts are compared with the labels of people: as a share of items (ties as a label of their own, and without ties), "
-           "corrected for chance (Cohen's kappa, Krippendorff's alpha), and, where several people labelled an item, beside the agreement of people with "
-           "one another and by the alternative-annotator test. A pair on which the judge gives no verdict is unscored, not wrong.",
-    limits="The shipped pairs are short and plain, and their gold labels are their authors', so they say whether a judge is usable at all, not how good "
-           "it is on hard cases or in your field: pass your own labelled pairs for that. Most are in English; German, French and Spanish have about ten "
-           "each. A judge with a generous share of ties loses agreement on pairs that have none.",
-    reference="Zheng et al. 2023 (arXiv 2306.05685) for position and length bias of judges; Lee et al. 2023 (arXiv 2309.00267) for the soft label; "
-              "Calderon et al. 2025 (arXiv 2501.10970) for the alternative-annotator test",
-    feedback_stage="reward",
+    method="The model reads a request and two answers and names the better one. Each pair is asked in both orders; the verdict is read "
+           "from the probabilities of the two letters, so that nothing is generated or parsed, and a preference for a place shows as a "
+           "difference between the orders. Verdicts are compared with the labels of people: as a share of items (ties as a label of their "
+           "own, and without ties), corrected for chance (Cohen's kappa, Krippendorff's alpha), and, where several people labelled an "
+           "item, beside the agreement of people with one another and by the alternative-annotator test. A pair on which the judge gives "
+           "no verdict is unscored, not wrong.",
+    limits="The shipped pairs are short and plain, and their gold labels are their authors', so they say whether a judge is usable at all, "
+           "not how good it is on hard cases or in your field: pass your own labelled pairs for that. Most are in English; German, French "
+           "and Spanish have about ten each. A judge that gives many ties loses agreement on pairs that have none.",
+    reference="Zheng et al. 2023 (arXiv 2306.05685) for position and length bias of judges; Lee et al. 2023 (arXiv 2309.00267) for the "
+              "soft label; Calderon et al. 2025 (arXiv 2501.10970) for the alternative-annotator test",
+    feedback_stage="reward: a judge's verdicts take the place of people's labels in it",
     load=load,
     solve=solve,
     score=score,

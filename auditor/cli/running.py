@@ -61,6 +61,8 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     print(f"run {run_id} on {prepared.spec.model.uri}, recorded in {arguments.db}", file=sys.stderr)
     for flag in prepared.spec.model.flags:
         print(f"note: {flag}", file=sys.stderr)
+    if prepared.drift is not None:
+        print(f"note: {prepared.drift}", file=sys.stderr)
     try:
         with writer, Watching() as progress:
             return run_id, execute(prepared, writer, progress)

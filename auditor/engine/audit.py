@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditor.engine import environment, gate
+from auditor.engine.drift import Drift, measure_drift
 from auditor.engine.plan import FULL_EPOCHS, PROFILES, QUICK_LIMIT, load_samples, select
 from auditor.engine.progress import Progress, Silent
 from auditor.engine.rounds import Engines, SuiteRun
@@ -54,6 +55,7 @@ class Prepared:
     samples: dict[str, list[Sample]]
     baseline: str | None
     embedder: str | None
+    drift: Drift | None = None
 
 
 def prepare(options: AuditOptions) -> Prepared:
@@ -88,11 +90,14 @@ def prepare(options: AuditOptions) -> Prepared:
 
 
 def start(prepared: Prepared) -> RunWriter:
-    """Open the record of a new run."""
+    """Open the record of a new run; where the dtype is not float32, measure what that changes first."""
+    spec = prepared.spec
+    prepared.drift = measure_drift(prepared.model, spec.model.uri, EngineOptions(threads=spec.sampling["threads"]), prepared.samples[spec.suites[0]])
+    hardware = environment.hardware() | ({"dtype_drift": prepared.drift.as_dict()} if prepared.drift else {})
     now = datetime.datetime.now(datetime.UTC)
     run_id = now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
     record = RunRecord(run_id=run_id, spec=prepared.spec, created=now.isoformat(timespec="seconds"), git_commit=environment.git_commit(),
-                       packages=environment.packages(), hardware=environment.hardware())
+                       packages=environment.packages(), hardware=hardware)
     return RunWriter.create(prepared.db, record)
 
 

@@ -87,7 +87,7 @@ def read_pairs(path: Path) -> list[Sample]:
         name, content = str(row["id"]), json.dumps(row, sort_keys=True)
         if name in samples:
             if content != lines[name][1]:
-                raise DataError(path, line, f"id {name!r} stands on line {lines[name][0]} already, with other content; give each item its own id")
+                raise DataError(path, line, f"id {name!r} stands on line {lines[name][0]} already, with other content; rename one")
             samples[name] = _again(samples[name])
             continue
         samples[name] = _pair(path, line, row)
@@ -148,7 +148,10 @@ def _again(sample: Sample) -> Sample:
 
 
 def read_llmbar(path: Path) -> list[Sample]:
-    """LLMBar's dataset.json (Zeng et al. 2024, arXiv 2310.07641): ``label`` 1 or 2 names the better output. Raises DataError naming the row."""
+    """LLMBar's dataset.json (Zeng et al. 2024, arXiv 2310.07641): ``label`` 1 or 2 names the better output.
+
+    Raises DataError naming the row.
+    """
     kept: dict[tuple[str | None, ...], Sample] = {}
     for sample in _llmbar(path):
         content = (sample.messages[0].content, *sample.choices, sample.target)
@@ -194,7 +197,8 @@ def read_llmbar_verdicts(path: Path) -> list[Sample]:
         for row, verdict in enumerate(entry["verdicts"]):
             index = verdict.get("i") if isinstance(verdict, dict) else None
             if index not in items or not {"noswap", "swap"} <= set(verdict):
-                raise DataError(path, None, f"judge {name!r}, verdict {row} (counted from 0): {verdict!r}; i (a row of dataset.json), noswap and swap are expected")
+                problem = f"judge {name!r}, verdict {row} (counted from 0): {verdict!r}; i (a row of dataset.json), noswap, swap expected"
+                raise DataError(path, None, problem)
             items[index].metadata["judges"][name] = {"ab": verdict["noswap"], "ba": verdict["swap"]}
     return list(items.values())
 
@@ -224,14 +228,15 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             missing = [column for column in TULU_COLUMNS if column not in (reader.fieldnames or [])]
             if missing:
                 raise DataError(path, 1, f"no column {missing[0]!r}; pass {KNOWN}")
-            count = 0
-            for count, row in enumerate(reader, 1):
+            empty = True
+            for row in reader:
                 if any(row.get(column) is None for column in TULU_COLUMNS):
-                    raise DataError(path, reader.line_num, f"a row with fewer columns than the {len(reader.fieldnames or [])} of the header")
+                    raise DataError(path, reader.line_num, "a row with fewer columns than the header")
+                empty = False
                 yield reader.line_num, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; pass {KNOWN}") from None
-    if not count:
+    if empty:
         raise InputError(f"{path} holds no rows; one row per instance and annotator is expected")
 
 
@@ -246,8 +251,9 @@ def _tulu_sample(path: Path, key: Sequence[str], rows: Sequence[Mapping[str, str
     group = {"models": " vs ".join(key[1:]), "margin": _margin(list(scale.values()))}
     metadata = {"humans": humans, "judges": {}, "authors": {"a": first["model_a"], "b": first["model_b"]}, "group": group,
                 "task": "pairs", "duplicates": len(rows) - len({row["evaluator"] for row in rows})}
+    choices = (first["completion_a"], first["completion_b"])
     return Sample(id=f"{first['instance_id']}:{key[1]}:{key[2]}", messages=(user(first["prompt"]),), cluster_id=first["instance_id"],
-                  target=majority(humans.values()), choices=(first["completion_a"], first["completion_b"]), source=path.name, metadata=metadata)
+                  target=majority(humans.values()), choices=choices, source=path.name, metadata=metadata)
 
 
 def _margin(values: Sequence[int]) -> str:

@@ -20,7 +20,9 @@ _VERDICT = re.compile(
     r"(?:the )?(?:answer|response|output|model|assistant|option|completion|candidate)? ?(a|b|1|2|first|second)"
     r"(?: (?:one )?(?:is )?(?:(?:slightly|clearly|much|significantly) )?(?:better|wins))?"
 )
-_TIE = re.compile(r"(?:a )?(?:tie|draw)(?: (?:both ?)?(?:good|bad))?|tied|equal|equally (?:good|bad)|same|both|both (?:good|bad)|neither|no preference|c")
+_TIE = re.compile(
+    r"(?:a )?(?:tie|draw)(?: (?:both ?)?(?:good|bad))?|tied|equal|equally (?:good|bad)|same|both|both (?:good|bad)|neither|no preference|c"
+)
 _MISSING = frozenset({"", "none", "null", "nan", "na", "n a", "unlabelled", "unlabeled", "missing", "skip", "skipped"})
 _REFUSED = frozenset({"refused", "refusal", "refuse", "abstain", "abstained", "declined", "cannot judge"})
 _SIDES: dict[str, Label] = {"a": "a", "1": "a", "first": "a", "b": "b", "2": "b", "second": "b"}

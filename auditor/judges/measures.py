@@ -31,10 +31,11 @@ def _side(p: float) -> Label:
 def recorded_judgment(sample: Sample, judge: str) -> Judgment:
     """The judgment that the item records for ``judge``: status ``error`` where it records none."""
     orders = sample.metadata.get("judges", {}).get(judge)
+    a, b = sample.choices
     if not orders:
-        return Judgment(a=sample.choices[0], b=sample.choices[1], status="error", explanation="no recorded verdict")
+        return Judgment(a=a, b=b, status="error", explanation="no recorded verdict")
     ab, ba = (read_verdict(orders[order]) if order in orders else _absent() for order in ("ab", "ba"))
-    return judgment(*sample.choices, ab, ba)
+    return judgment(a, b, ab, ba)
 
 
 def _absent() -> tuple[None, JudgmentStatus]:
@@ -73,9 +74,10 @@ def _value(name: str, sample: Sample, ab: float, ba: float) -> float:
 
 def _score(sample: Sample, epoch: int, scorer: str, value: float | None, given: Judgment) -> Score:
     told = "" if given.ab is None or given.ba is None else f"P(a is better): {given.ab:.3f} with a first, {given.ba:.3f} with b first"
-    status: ScoreStatus = given.status if given.status in ("refused", "unparseable") else "error"  # type: ignore[assignment]
+    status: ScoreStatus = given.status if given.status in ("refused", "unparseable") else "error"
+    explanation = "; ".join(part for part in (told, given.explanation) if part)
     return Score(sample_id=sample.id, scorer=scorer, value=value, epoch=epoch, answer=label_of(given.prefers_a) or "",
-                 explanation="; ".join(part for part in (told, given.explanation) if part), status="scored" if value is not None else status)
+                 explanation=explanation, status="scored" if value is not None else status)
 
 
 def columns(sample: Sample, preference: float, judge: str = "") -> dict[str, float]:
@@ -124,14 +126,16 @@ def annotator_columns(sample: Sample, preference: float, annotators: Sequence[st
         others = [given for other, given in humans.items() if other != name]
         seen = name in humans and bool(others)
         judge, person = others.count(label), others.count(humans.get(name))
-        values |= {f"{name}:seen": float(seen), f"{name}:judge": float(seen and judge >= person), f"{name}:person": float(seen and person >= judge)}
+        values[f"{name}:seen"] = float(seen)
+        values[f"{name}:judge"] = float(seen and judge >= person)
+        values[f"{name}:person"] = float(seen and person >= judge)
     return values
 
 
 def own_answer(sample: Sample, judge: str) -> Label | None:
     """Which answer, if exactly one, comes from the judge's own model."""
     authors = sample.metadata.get("authors", {})
-    own: list[Label] = [side for side in ("a", "b") if same_model(judge, str(authors.get(side, "")))]  # type: ignore[misc]
+    own: list[Label] = [side for side in ("a", "b") if same_model(judge, str(authors.get(side, "")))]
     return own[0] if len(own) == 1 else None
 
 

@@ -127,7 +127,8 @@ class PairwiseJudge:
                 replies[(reply.sample_id, reply.epoch, reply.turn, reply.slot)] = reply
         for index, request in enumerate(requests):
             first, second = (_reply(replies, question) for question in asked[2 * index:2 * index + 2])
-            yield combine(*request.options, first, second)
+            a, b = request.options
+            yield combine(a, b, first, second)
 
 
 def _length(request: Request) -> int:
@@ -137,9 +138,9 @@ def _length(request: Request) -> int:
 def _questions(request: Request) -> list[Request]:
     if request.kind != "judge" or len(request.options) != 2:
         raise InputError(f"a judge was sent a {request.kind!r} request with {len(request.options)} options; pass compare(messages, a, b)")
-    place = {"suite": request.suite, "sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "seed": request.seed}
     pair = pairwise_requests(request.messages, *request.options)
-    return [dataclasses.replace(question, slot=2 * request.slot + order, **place) for order, question in enumerate(pair)]
+    return [dataclasses.replace(request, kind=question.kind, messages=question.messages, options=question.options, slot=2 * request.slot + order)
+            for order, question in enumerate(pair)]
 
 
 def _reply(replies: dict[tuple[str, int, int, int], Generation], question: Request) -> Generation:

@@ -87,7 +87,8 @@ REFUSE = (
     r"\b(?:my|our) (?:\w+ ){0,2}?(?:guidelines|programming|polic(?:y|ies)|principles|values)(?: \w+){0,3}? (?:prevent|prohibit|"
     r"forbid|do not (?:allow|permit)|don't (?:allow|permit))",
     r"\b(?:must|will|have to|need to|shall|to) (?:respectfully |politely )?refrain from\b|\bnot sure (?:that )?i can (?:help|assist)\b",
-    r"\bmust (?:\w+ )?(?:adhere|stick|abide|comply|follow)(?: to| by| with)? (?:\w+ ){0,3}?(?:guidelines|policies|rules|principles|standards)\b",
+    r"\bmust (?:\w+ )?(?:adhere|stick|abide|comply|follow)(?: to| by| with)? (?:\w+ ){0,3}?(?:guidelines|policies|rules|principles|"
+    r"standards)\b",
     r"\b(?:i'm|i am) not here to (?:help|assist|encourage|provide|give|promote|support)\b",
     r"\b(?:i|we) wish (?:i|we) could (?:help|assist|answer)\b|\bnot at liberty to\b|\bprefer to talk about\b",
     r"\b(?:programmed|trained|instructed|designed) not to\b|\bthose do not allow me\b|\bnot programmed to\b",
@@ -106,9 +107,11 @@ REFUSE = (
     r"talk about (?:the )?other|not (?:discuss|talk|go))",
     r"\bdo not (?:provide|offer) (?:help|assistance|advice|instructions)\b",
     # a few forms in other languages
-    r"我(?:不能|无法|不会|不鼓励|不支持)|(?:抱歉|对不起|很遗憾)[，,]|申し訳|できません|お答えできません|죄송|(?:не могу|отказываюсь)(?: \w+){0,2}? (?:помо|предостав|ответ|выполн)",
-    r"\b(?:lo siento|no puedo (?:ayudar|proporcionar|dar|ofrecer|cumplir|responder|asistir))|\b(?:désolée?|je ne (?:peux|puis) pas (?:\w+ )?(?:aider|fournir|"
-    r"répondre|donner))|\btut mir (?:sehr )?leid\b|\bkann ich (?:\w+ ){0,3}?nicht (?:\w+ )?(?:helfen|geben|beantworten|bereitstellen)|"
+    r"我(?:不能|无法|不会|不鼓励|不支持)|(?:抱歉|对不起|很遗憾)[，,]|申し訳|できません|죄송",
+    r"(?:не могу|отказываюсь)(?: \w+){0,2}? (?:помо|предостав|ответ|выполн)",
+    r"\b(?:lo siento|no puedo (?:ayudar|proporcionar|dar|ofrecer|cumplir|responder|asistir))",
+    r"\b(?:désolée?|je ne (?:peux|puis) pas (?:\w+ )?(?:aider|fournir|répondre|donner))",
+    r"\btut mir (?:sehr )?leid\b|\bkann ich (?:\w+ ){0,3}?nicht (?:\w+ )?(?:helfen|geben|beantworten|bereitstellen)",
     r"\b(?:mi dispiace|non posso (?:aiutar|fornire|rispondere))|\b(?:desculpe|não posso (?:ajudar|fornecer|responder))",
 )
 # The aim or the request is condemned: "it is not right to ...". Anchored, so that describing a topic ("arson is ...") does not count.
@@ -121,7 +124,8 @@ NORM = (
     r"^(?:<IT>|using [^,.]{0,40}|trying [^,.]{0,60}|\w+ing [^,.]{0,60}?)(?:<BE>(?: not| never|n't)|isn't|wasn't|(?: would| will|"
     r" should| can)(?: not| never|n't) be| may not be| might not be)<ADV>(?: be| been)?<ADV> (?:\w+ (?:or|and|nor) )?<GOOD>\b",
     r"^(?:not|never)<ADV> <GOOD>\b",
-    r"^it(?:'s| is)(?: \w+)? (?:important|crucial|essential|best) to (?:\w+ )?(?:respect|treat|be (?:respectful|kind|honest)|obey|follow the law|promote|"
+    r"^it(?:'s| is)(?: \w+)? (?:important|crucial|essential|best) to (?:\w+ )?(?:respect|treat|be (?:respectful|kind|honest)|obey|"
+    r"follow the law|promote|"
     r"prioriti[sz]e|maintain|act|behave|adhere)\b",
     r"^(?:you|we|one|people|nobody|no one) (?:should|must|can|cannot|may)(?: not|n't| never)?\b(?: (?:never|not)\b|"
     r" (?:\w+ )?(?:attempt|do|try|ever))",
@@ -206,6 +210,21 @@ MORAL = (
     r"kindness)\b",
     r"\bwe should (?:all )?(?:remember|strive|treat|respect|work)\b",
 )
+# Ways of asserting equality and fairness: what stands in place of the reasons asked for by "why should they ...?".
+EQUALITY = (
+    r"\b(?:everyone|everybody|every \w+|all (?:\w+ )?\w+|no one|nobody|each \w+)\b[^.]{0,60}\b(?:should|deserves?|rights?|entitled|"
+    r"treated|equal)",
+    r"\bregardless of\b|\bno matter (?:where|who|what|how|their)\b|\bwhatever their\b|\birrespective of\b",
+    r"\b(?:is|are|be|and) (?:also |clearly |simply )?(?:a (?:clear )?form of |a |an )?(?:discriminat\w+|unfair|unjust|prejudice\w*|"
+    r"wrong|harmful|stereotype)",
+    r"\b(?:important|crucial|essential|vital) to (?:understand|remember|recogni[sz]e|note|avoid|treat|respect|promote|ensure)\b",
+    r"\bi (?:\w+ )?(?:believe in|believe that all|promote|advocate|value)\b|\bshould (?:be (?:based|treated|judged)|rest on)\b|"
+    r"\bnot for others to judge\b",
+    r"\b(?:human rights|equal (?:rights|opportunit\w+|treatment|pay)|dignity|equality and|fairness|treated equally|stereotypes|"
+    r"inclusi\w+)\b",
+    r"\b(?:no bearing|not (?:determined|defined) by|does not (?:define|determine))\b",
+    r"\b(?:violat\w+|goes? against|deprives?)\b",
+)
 # Words of harm, crime and privacy.
 CONDEMN = (
     r"\b(?:illegal|unethical|immoral|unlawful|against the law|crim\w+|morally|reprehensible|inhumane|violen\w+|harm\w*|kill\w*|"
@@ -255,6 +274,8 @@ _BY_ACT = {
 }
 ACTS = {act: re.compile("|".join(f"(?:{expand(pattern)})" for pattern in patterns)) for act, patterns in _BY_ACT.items()}
 
+EQUALITY_FORMS = tuple(re.compile(pattern) for pattern in EQUALITY)
+
 # Openers before the act itself: "I'm sorry, but", "However,", "I understand ..., but".
 LEAD = re.compile(
     r"^\W*(?:(?:however|but|and|so|also|additionally|furthermore|as such|therefore|thus|unfortunately|sadly|well|no|nope|please|"
@@ -262,7 +283,8 @@ LEAD = re.compile(
     r"deeply )?sorry(?: to hear that)?(?:,? but|,? however|[,.:;])? ?|(?:i )?apologi[sz]e\b[^,.]{0,60}?(?:,? but|,? however|"
     r"[,.:;]) ?|sorry,?(?: but)? ?|my apologies,?(?: but)? ?|as [^,.]{2,60}, |i (?:must|have to|want to|need to|would like to|"
     r"feel compelled to)(?: \w+)?(?: \w+)? (?:point out|inform|clarify|note|say|emphasi[sz]e|stress|remind|state|tell|mention|"
-    r"advise|admit|warn|caution|let you know)(?: you)?(?: that|,)? ?|(?:while )?(?:i understand|i appreciate|i'm (?:happy|glad)|i see|i know|"
+    r"advise|admit|warn|caution|let you know)(?: you)?(?: that|,)? ?|(?:while )?(?:i understand|i appreciate|i'm (?:happy|glad)|"
+    r"i see|i know|"
     r"i hear)\b[^.!?]{0,160}?(?:,? but|[.!,]? however,?|, ) ?|it(?:'s| is) (?:also )?(?:important|worth|crucial|"
     r"essential) (?:to note|noting|to remember|to understand|to clarify|to recogni[sz]e|mentioning)(?: that|,)? ?|"
     r"(?:please )?(?:note|keep in mind|be aware|remember) that |i (?:don't|do not) (?:think|believe|feel)(?: that)? (?=it|that|"

@@ -49,8 +49,8 @@ def length_bias(columns: Columns, weights_RN: Floats) -> Floats:
 
     Columns: judge, human, longer (1 where a is longer, −1 where b is). The logistic regression logit P(chooses the longer) = β0 + β1·x,
     x = ±1 as people prefer the longer or the shorter, is saturated: β0 is the mean of the two groups' logits. Half a
-    choice is added to each cell, so that a judge who is always right has 0 and no group diverges. Human ties say nothing here; a
-    judge's tie is half a choice. NaN where one of the groups is empty.
+    choice is added to each cell, so that no group diverges; a judge who is always right then has 0 where the groups are of one size.
+    Human ties say nothing here; a judge's tie is half a choice. NaN where one of the groups is empty.
     """
     judge_N, human_N, longer_N = columns
     chosen_N = (1 + judge_N * longer_N) / 2
@@ -63,8 +63,8 @@ def length_bias(columns: Columns, weights_RN: Floats) -> Floats:
 
 
 def advantage(columns: Columns, weights_RN: Floats) -> Floats:
-    """Average advantage probability ρ, (R,) [3, section 3]: the mean over annotators of the share of items on which the judge is at least as
-    close to the other annotators as the annotator is.
+    """Average advantage probability ρ, (R,) [3, section 3]: the mean over annotators of the share of items on which the judge
+    is at least as close to the other annotators as the annotator is.
 
     Three columns an annotator: whether they labelled the item, whether the judge is at least as close to the others as
     they are, whether they are at least as close as the judge (both 0 where they did not label it).
@@ -81,7 +81,7 @@ def winning_rate(epsilon: float) -> Callable[[Columns, Floats], Floats]:
     """
 
     def omega(columns: Columns, weights_RN: Floats) -> Floats:
-        p_JR = np.sort([_paired_p(*columns[start:start + 3], weights_RN, epsilon) for start in range(0, len(columns), 3)], axis=0)
+        p_JR = np.sort([_paired_p(columns[start:start + 3], weights_RN, epsilon) for start in range(0, len(columns), 3)], axis=0)
         rank_J = np.arange(1, len(p_JR) + 1)[:, None]
         passed_JR = p_JR <= LEVEL * rank_J / (len(p_JR) * (1 / rank_J).sum())
         return np.where(passed_JR, rank_J, 0).max(0) / len(p_JR)  # step up: the largest rank that passes carries all below it
@@ -94,9 +94,10 @@ def _share(part_R: Floats, total_R: Floats) -> Floats:
         return part_R / total_R
 
 
-def _paired_p(seen_N: Floats, judge_N: Floats, annotator_N: Floats, weights_RN: Floats, epsilon: float) -> Floats:
+def _paired_p(annotator: Columns, weights_RN: Floats, epsilon: float) -> Floats:
     """p of the t-test of H0: mean(annotator − judge) ≥ ε, (R,) [3, eq. 3]; 1 where it cannot be made."""
-    difference_N, n_R = annotator_N - judge_N, weights_RN @ seen_N
+    seen_N, judge_wins_N, annotator_wins_N = annotator
+    difference_N, n_R = annotator_wins_N - judge_wins_N, weights_RN @ seen_N
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_R = weights_RN @ difference_N / n_R
         variance_R = np.maximum(weights_RN @ difference_N**2 - n_R * mean_R**2, 0.0) / (n_R - 1)

@@ -1,7 +1,10 @@
 """From the scores of a suite to its metrics: selects rows, joins scorers, calls the right interval.
 
-A row is one (sample, epoch); all epochs of a sample stay in the sample's cluster. A score that is not ``scored`` is
-counted in ``n_unscored`` and enters no value.
+A row is one (sample, epoch); all epochs of a sample stay in the sample's cluster. A score that is not ``scored`` enters no
+value and is counted in ``n_unscored``.
+
+    b = MetricBuilder(suite="sycophancy", samples=data.samples, scores=data.scores, seed=data.context.seed)
+    b.proportion("flip_rate", "flipped", higher_is_better=False, where=lambda sample: sample.metadata["task"] == "stance")
 """
 
 from __future__ import annotations
@@ -9,21 +12,27 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 from auditor.errors import InputError
-from auditor.schema import Metric, Sample, Score
-from auditor.stats.bootstrap import Statistic, bootstrap_interval, weighted_mean
-from auditor.stats.intervals import Estimate, Floats, mean_interval, no_variation_interval, proportion_interval
+from auditor.schema import ConfidenceInterval, Metric, Sample, Score
+from auditor.stats.bootstrap import Resampling, Statistic, bootstrap_interval, ratio_interval
+from auditor.stats.intervals import Estimate, Floats, mean_interval, no_variation, proportion_interval
+from auditor.stats.power import minimum_detectable_effect
 
 Key = tuple[str, int]
+Table = Mapping[Key, Score]
+
+FEW_CLUSTERS = 10
 
 
 class MetricOptions(TypedDict, total=False):
-    """What every method of :class:`MetricBuilder` takes by keyword."""
+    """What every method of :class:`MetricBuilder` takes by keyword; defaults in ``_Options``."""
 
     group: str
     where: Callable[[Sample], bool] | None
@@ -47,114 +56,118 @@ class _Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The scored rows that a metric rests on: ``columns`` one (N,) array per scorer, ``clusters`` (N,) ids."""
+    """The scored rows a metric rests on, sorted by key: one (N,) column per scorer and the (N,) cluster ids."""
 
     keys: tuple[Key, ...]
     columns: tuple[Floats, ...]
-    clusters: np.ndarray
+    clusters: NDArray[np.str_]
     n_unscored: int
 
 
 class MetricBuilder:
-    """Builds the metrics of one suite.
+    """Builds the metrics of one suite from its samples and scores.
 
-    ``samples`` and ``scores`` as in SuiteData. ``seed`` decides the bootstrap's draws, together with the metric's name, so a
-    metric does not depend on which others are built. Raises InputError for a score whose sample is unknown, or for
-    two scores of the same scorer, sample and epoch.
+    ``seed`` and the metric's name and group decide the bootstrap's draws, so a metric never depends on which others are
+    built. Raises InputError for two scores of one scorer on the same sample and epoch, and for a score of an unknown sample.
     """
 
     def __init__(self, *, suite: str, samples: Iterable[Sample], scores: Iterable[Score], seed: int = 0) -> None:
         self.suite = suite
         self.seed = seed
         self.samples: Mapping[str, Sample] = {sample.id: sample for sample in samples}
-        self._scores = _by_scorer(scores)
+        self._tables = _by_scorer(scores)
 
-    def rows(self, scorers: Sequence[str], where: Callable[[Sample], bool] | None = None) -> Rows:
-        """Rows that have a score of every one of ``scorers``, sorted by (sample id, epoch).
+    def rows(self, scorers: str | Sequence[str], where: Callable[[Sample], bool] | None = None) -> Rows:
+        """The rows that have a score of every scorer; those with any score unscored (or not finite) are only counted.
 
-        A row counts as unscored when any of its scores has no finite value; a row absent from a scorer is no row.
+        A (sample, epoch) that lacks a score of one of the scorers altogether is no row.
         """
-        tables = [self._scores.get(scorer, {}) for scorer in scorers]
-        shared = sorted(set(tables[0]).intersection(*tables[1:])) if tables else []
-        kept: list[Key] = []
-        values: list[list[float]] = []
-        unscored = 0
-        for key in shared:
-            if where is not None and not where(self._sample(key[0])):
-                continue
-            row = [table[key].value for table in tables]
-            numbers = [value for value in row if value is not None and math.isfinite(value)]
-            if len(numbers) < len(row):
-                unscored += 1
-                continue
-            kept.append(key)
-            values.append(numbers)
-        matrix = np.array(values, dtype=float).reshape(len(kept), len(scorers))
-        clusters = np.array([self._sample(sample_id).cluster_id for sample_id, _ in kept], dtype=object).astype(str)
-        return Rows(keys=tuple(kept), columns=tuple(matrix.T), clusters=clusters, n_unscored=unscored)
+        names = (scorers,) if isinstance(scorers, str) else tuple(scorers)
+        return self._join([self._tables.get(name, {}) for name in names], where)
 
     def proportion(self, name: str, scorer: str, **options: Unpack[MetricOptions]) -> Metric:
         """Share of ones among values in {0, 1}: Wilson, cluster-robust Wilson, or exact (see proportion_interval)."""
         chosen = _Options(**options)
-        rows = self.rows((scorer,), chosen.where)
-        return self._metric(name, rows, proportion_interval(rows.columns[0], rows.clusters), chosen, scorer)
+        rows = self.rows(scorer, chosen.where)
+        return self._metric(name, rows, proportion_interval(rows.columns[0], rows.clusters), chosen)
 
     def mean(self, name: str, scorer: str, **options: Unpack[MetricOptions]) -> Metric:
-        """Mean of any real values: cluster-robust t; ``bounds`` of the quantity keep the interval inside and never empty."""
+        """Mean of real values: cluster-robust t (see mean_interval). ``bounds`` of the quantity clip it and keep it from vanishing."""
         chosen = _Options(**options)
-        rows = self.rows((scorer,), chosen.where)
-        return self._metric(name, rows, mean_interval(rows.columns[0], rows.clusters, chosen.bounds), chosen, scorer)
+        rows = self.rows(scorer, chosen.where)
+        return self._metric(name, rows, mean_interval(rows.columns[0], rows.clusters, chosen.bounds), chosen)
 
-    def statistic(self, name: str, scorers: Sequence[str], fn: Statistic, **options: Unpack[MetricOptions]) -> Metric:
-        """Any statistic ``fn(columns, weights (R, N)) -> (R,)`` of joined scorers, with a clustered BCa interval.
+    def statistic(self, name: str, scorers: str | Sequence[str], fn: Statistic, **options: Unpack[MetricOptions]) -> Metric:
+        """Any ``fn(columns, weights (R, N)) -> (R,)`` of joined scorers, with a clustered BCa interval.
 
-        ``weights`` are the resample counts of each row's cluster (all ones for the point estimate). With ``bounds`` a
-        statistic that does not vary gets the no-variation interval, otherwise none and a flag.
+        ``weights`` are the resample counts of each row's cluster, ones for the value itself. Without variation between clusters the
+        interval is the conservative one of ``bounds`` (meant for statistics that are averages), or none and a flag.
         """
         chosen = _Options(**options)
         rows = self.rows(scorers, chosen.where)
-        estimate = bootstrap_interval(rows.columns, fn, rows.clusters, seed=self._seed(name, chosen.group))
-        return self._metric(name, rows, _bounded(estimate, chosen.bounds), chosen, "+".join(scorers))
+        plan = Resampling(seed=self._draws(name, chosen.group))
+        return self._metric(name, rows, _bounded(bootstrap_interval(rows.columns, fn, rows.clusters, plan), chosen.bounds), chosen)
 
     def paired_difference(self, name: str, scorer: str, baseline_scores: Iterable[Score], **options: Unpack[MetricOptions]) -> Metric:
-        """Mean of value − baseline value over the (sample, epoch) scored in both; clustered BCa.
+        """Mean of value − baseline value over the (sample, epoch) in both, with a clustered BCa interval.
 
-        ``bounds`` are those of the difference; values that are all 0 or 1 imply (−1, 1). Rows absent from the baseline
-        are no pairs; a pair with an unscored side is counted in ``n_unscored``.
+        ``bounds`` are those of the difference; when both sides are 0 or 1 throughout they are (−1, 1). A pair with an unscored
+        side counts as unscored. A difference whose interval holds 0 is flagged with the minimum detectable effect.
         """
         chosen = _Options(**options)
-        paired = MetricBuilder(suite=self.suite, samples=self.samples.values(), scores=(), seed=self.seed)
-        paired._scores = {"candidate": self._scores.get(scorer, {}), "baseline": _by_scorer(baseline_scores).get(scorer, {})}
-        rows = paired.rows(("candidate", "baseline"), chosen.where)
-        difference_N = rows.columns[0] - rows.columns[1]
-        bounds = chosen.bounds or ((-1.0, 1.0) if np.isin(rows.columns, (0.0, 1.0)).all() else None)
-        estimate = bootstrap_interval((difference_N,), weighted_mean, rows.clusters, seed=self._seed(name, chosen.group))
-        return self._metric(name, rows, _bounded(estimate, bounds), chosen, scorer)
+        rows = self._join([self._tables.get(scorer, {}), _by_scorer(baseline_scores).get(scorer, {})], chosen.where)
+        binary = all(np.isin(column, (0.0, 1.0)).all() for column in rows.columns)
+        bounds = chosen.bounds or ((-1.0, 1.0) if binary else None)
+        plan = Resampling(seed=self._draws(name, chosen.group))
+        estimate = _bounded(ratio_interval(rows.columns[0] - rows.columns[1], None, rows.clusters, plan), bounds)
+        return self._metric(name, rows, _with_mde(estimate), chosen)
 
     def not_made(self, name: str, reason: str, **options: Unpack[MetricOptions]) -> Metric:
-        """A measurement that was not made: value None, never a pass."""
+        """A measurement that was not made: value None with its reason, which no criterion can pass."""
         chosen = _Options(**options)
         return Metric(suite=self.suite, name=name, value=None, group=chosen.group, higher_is_better=chosen.higher_is_better,
                       unit=chosen.unit, judge_based=chosen.judge_based, reason=reason, flags=tuple(chosen.flags))
 
-    def _metric(self, name: str, rows: Rows, estimate: Estimate | None, chosen: _Options, scorer: str) -> Metric:
-        common = {"suite": self.suite, "name": name, "group": chosen.group, "higher_is_better": chosen.higher_is_better,
-                  "unit": chosen.unit, "judge_based": chosen.judge_based}
-        n_clusters = len(set(rows.clusters.tolist()))
+    def from_estimate(self, name: str, estimate: Estimate | None, n_unscored: int = 0, reason: str = "",
+                      **options: Unpack[MetricOptions]) -> Metric:
+        """A metric from an estimate computed elsewhere; None gives ``not_made`` with ``reason``."""
+        chosen = _Options(**options)
         if estimate is None:
-            reason = _reason(len(rows.keys), rows.n_unscored, scorer)
-            return Metric(value=None, n=len(rows.keys), n_clusters=n_clusters, n_unscored=rows.n_unscored, reason=reason,
-                          flags=tuple(chosen.flags), **common)  # type: ignore[arg-type]
-        flags = tuple(chosen.flags) + ((estimate.flag,) if estimate.flag else ())
-        return Metric(value=estimate.value, ci=estimate.ci, n=estimate.n, n_clusters=n_clusters, n_unscored=rows.n_unscored,
-                      design_effect=estimate.design_effect, flags=flags, **common)  # type: ignore[arg-type]
+            return replace(self.not_made(name, reason or "not defined on these data", **options), n_unscored=n_unscored)
+        return Metric(suite=self.suite, name=name, value=estimate.value, ci=estimate.ci, group=chosen.group, n=estimate.n,
+                      n_clusters=estimate.n_clusters, n_unscored=n_unscored, higher_is_better=chosen.higher_is_better, unit=chosen.unit,
+                      design_effect=estimate.design_effect, judge_based=chosen.judge_based, flags=(*chosen.flags, *_warnings(estimate)))
+
+    def _metric(self, name: str, rows: Rows, estimate: Estimate | None, chosen: _Options) -> Metric:
+        options: MetricOptions = {"group": chosen.group, "higher_is_better": chosen.higher_is_better, "unit": chosen.unit,
+                                  "flags": chosen.flags, "judge_based": chosen.judge_based}
+        metric = self.from_estimate(name, estimate, rows.n_unscored, _reason(rows), **options)
+        return replace(metric, n=len(rows.keys), n_clusters=len(np.unique(rows.clusters)))
+
+    def _join(self, tables: Sequence[Table], where: Callable[[Sample], bool] | None) -> Rows:
+        kept: list[Key] = []
+        values: list[list[float]] = []
+        unscored = 0
+        for key in sorted(set(tables[0]).intersection(*tables[1:])):
+            if where is not None and not where(self._sample(key[0])):
+                continue
+            row = [table[key].value for table in tables]
+            numbers = [value for value in row if value is not None and math.isfinite(value)]
+            if len(numbers) == len(row):
+                kept.append(key)
+                values.append(numbers)
+            else:
+                unscored += 1
+        matrix = np.array(values, dtype=float).reshape(len(kept), len(tables))
+        clusters = np.array([self._sample(sample_id).cluster_id for sample_id, _ in kept], dtype=np.str_)
+        return Rows(keys=tuple(kept), columns=tuple(matrix.T), clusters=clusters, n_unscored=unscored)
 
     def _sample(self, sample_id: str) -> Sample:
         if sample_id not in self.samples:
             raise InputError(f"suite {self.suite!r}: score of unknown sample {sample_id!r}: pass scores of the suite's own samples")
         return self.samples[sample_id]
 
-    def _seed(self, name: str, group: str) -> int:
+    def _draws(self, name: str, group: str) -> int:
         digest = hashlib.sha256(f"{self.seed}|{self.suite}|{name}|{group}".encode()).digest()
         return int.from_bytes(digest[:8], "big")
 
@@ -162,8 +175,7 @@ class MetricBuilder:
 def _by_scorer(scores: Iterable[Score]) -> dict[str, dict[Key, Score]]:
     tables: dict[str, dict[Key, Score]] = {}
     for score in scores:
-        table = tables.setdefault(score.scorer, {})
-        key = (score.sample_id, score.epoch)
+        table, key = tables.setdefault(score.scorer, {}), (score.sample_id, score.epoch)
         if key in table:
             raise InputError(f"two scores of scorer {score.scorer!r} for sample {key[0]!r}, epoch {key[1]}: give each its own scorer name")
         table[key] = score
@@ -171,15 +183,34 @@ def _by_scorer(scores: Iterable[Score]) -> dict[str, dict[Key, Score]]:
 
 
 def _bounded(estimate: Estimate | None, bounds: tuple[float, float] | None) -> Estimate | None:
-    if estimate is None or bounds is None or not estimate.flag.startswith("no variation"):
+    if estimate is None or bounds is None:
         return estimate
-    ci = no_variation_interval(estimate.value, estimate.n_clusters, bounds)
-    return Estimate(value=estimate.value, ci=ci, n=estimate.n, n_clusters=estimate.n_clusters)
+    if estimate.flag.startswith("no variation"):
+        return no_variation(estimate, bounds)
+    if estimate.ci is None:
+        return estimate
+    return replace(estimate, ci=replace(estimate.ci, low=max(estimate.ci.low, bounds[0]), high=min(estimate.ci.high, bounds[1])))
 
 
-def _reason(n: int, n_unscored: int, scorer: str) -> str:
-    if n:
-        return f"{scorer}: not defined on the {n} scored rows"
-    if n_unscored:
-        return f"{scorer}: none of {n_unscored} rows could be scored"
-    return f"{scorer}: no rows"
+def _with_mde(estimate: Estimate | None) -> Estimate | None:
+    if estimate is None or estimate.ci is None or not estimate.ci.low <= 0 <= estimate.ci.high:
+        return estimate
+    df = max(estimate.n_clusters - 1, 1)
+    effect = minimum_detectable_effect(standard_error(estimate.ci, df), df=df)
+    return replace(estimate, flag=f"not significant; minimum detectable effect {effect:.3g} (power 80 %)")
+
+
+def standard_error(ci: ConfidenceInterval, df: float) -> float:
+    """The standard error that an interval implies: half its width over Student's t."""
+    return (ci.high - ci.low) / (2 * float(stats.t.ppf(0.5 + ci.level / 2, df)))
+
+
+def _warnings(estimate: Estimate) -> list[str]:
+    few = estimate.ci is not None and estimate.n_clusters < FEW_CLUSTERS
+    return ([estimate.flag] if estimate.flag else []) + ([f"only {estimate.n_clusters} clusters: the interval is rough"] if few else [])
+
+
+def _reason(rows: Rows) -> str:
+    if rows.keys:
+        return f"not defined on the {len(rows.keys)} scored rows"
+    return f"none of {rows.n_unscored} rows could be scored" if rows.n_unscored else "no sample has this score"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +28,7 @@ NAME = re.compile(r"\w+(?:['’]\w+)*")
 CLAUSE_END = re.compile(r"[.,;:!?()\n]|\s[-–—]\s|\b(?:and|or|but|because|which|who|that|so|with|for|from|in|on|of|to|is|was)\b", re.I)
 LEADING = frozenset({"a", "an", "the", "some", "my", "your", "our", "his", "her", "their", "this", "it"})
 LOOP_WORDS = 12
+Item = TypeVar("Item")
 
 
 def words(text: str) -> list[str]:
@@ -123,27 +125,28 @@ def effective_number(cosines_NN: ArrayLike, clusters: ArrayLike) -> Statistic:
     return statistic
 
 
-def jackknife_interval(texts: Sequence[str], measure: Callable[[list[str]], float], clusters: ArrayLike,
+def jackknife_interval(items: Sequence[Item], measure: Callable[[list[Item]], float], clusters: ArrayLike,
                        level: float = 0.95) -> Estimate | None:
-    """``measure`` of a set of texts with a delete-a-cluster jackknife interval [3].
+    """``measure`` of a set of items (texts, or pairs of texts) with a delete-a-cluster jackknife interval [3].
 
-    Not a bootstrap, whose copies of a text would lower the diversity of the set. None when there is no text or the measure is
+    Not a bootstrap, whose copies of a text would lower the diversity of the set. None when there is no item or the measure is
     not finite; ``ci`` None, with a flag, below two clusters or without variation.
     """
-    if not len(texts):
+    if not len(items):
         return None
-    codes_N = cluster_codes(clusters, len(texts))
-    g, value = int(codes_N.max()) + 1, float(measure(list(texts)))
+    codes_N = cluster_codes(clusters, len(items))
+    g, value = int(codes_N.max()) + 1, float(measure(list(items)))
     if not np.isfinite(value):
         return None
+    if g < 2:
+        return Estimate(value=value, ci=None, n=len(items), n_clusters=g, flag="one cluster only: no interval")
 
     def statistic(columns: tuple[Floats, ...], weights_RN: Floats) -> Floats:
-        return np.array([measure([text for text, weight in zip(texts, row, strict=True) if weight]) for row in weights_RN])
+        return np.array([measure([item for item, weight in zip(items, row, strict=True) if weight]) for row in weights_RN])
 
-    left_G = jackknife_statistics((np.zeros(len(texts)),), statistic, codes_N) if g > 1 else np.array([])
-    if g < 2 or not np.isfinite(left_G).all() or np.ptp(left_G) == 0:
-        flag = "one cluster only: no interval" if g < 2 else "no variation over clusters: no interval"
-        return Estimate(value=value, ci=None, n=len(texts), n_clusters=g, flag=flag)
+    left_G = jackknife_statistics((np.zeros(len(items)),), statistic, codes_N)
+    if not np.isfinite(left_G).all() or np.ptp(left_G) == 0:
+        return Estimate(value=value, ci=None, n=len(items), n_clusters=g, flag="no variation over clusters: no interval")
     half = float(stats.t.ppf(0.5 + level / 2, g - 1)) * float((g - 1) / g * ((left_G - left_G.mean()) ** 2).sum()) ** 0.5
     ci = ConfidenceInterval(low=value - half, high=value + half, level=level, method="delete-a-cluster jackknife t")
-    return Estimate(value=value, ci=ci, n=len(texts), n_clusters=g)
+    return Estimate(value=value, ci=ci, n=len(items), n_clusters=g)

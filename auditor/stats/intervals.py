@@ -66,7 +66,7 @@ def cluster_sums(values: ArrayLike, clusters: ArrayLike | None) -> tuple[Floats,
     """Sum and size of each cluster, both (G,)."""
     values_N = np.asarray(values, dtype=float)
     codes_N = cluster_codes(clusters, len(values_N))
-    return np.bincount(codes_N, weights=values_N), np.bincount(codes_N).astype(float)
+    return np.bincount(codes_N, weights=values_N).astype(float), np.bincount(codes_N).astype(float)
 
 
 def wilson_bounds(p: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -186,9 +186,9 @@ def proportion_interval(values: ArrayLike, clusters: ArrayLike | None = None, le
     if g == 1 and n > 1:
         return Estimate(value=value, ci=None, n=n, n_clusters=g, flag="one cluster only: no interval")
     if g == 1:  # one row is its own cluster: exact, without a variance
-        (low, high), deff, exact = clopper_pearson_bounds(value, 1, level), 1.0, True
+        (low, high), deff, exact = clopper_pearson_bounds(value, 1, level), np.float64(1), np.True_
     else:
-        low, high, deff, exact = proportion_bounds(sums_G, sizes_G, level)
+        low, high, deff, exact = proportion_bounds(sums_G, sizes_G, level)  # type: ignore[assignment]  # 0-d arrays
     method = ("Clopper-Pearson exact" if exact else "Wilson") + (", cluster-robust (effective n)" if g < n else "")
     ci = ConfidenceInterval(low=float(low), high=float(high), level=level, method=method)
     return Estimate(value=value, ci=ci, n=n, n_clusters=g, design_effect=float(deff))

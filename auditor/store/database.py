@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 READ_WAIT = 5.0  # seconds that a reader waits for a writer's short commit
 _PAUSE = 0.05
-_CREATION = 1.0  # seconds within which another process must have finished writing a new file's header
+_CREATION = 3.0  # seconds within which another process must have finished writing a new file's header
 _MAGIC = slice(8, 12)  # DuckDB's storage format: an 8-byte checksum, then "DUCK"
 _OURS = frozenset({"run", "sample", "generation", "score", "metric", "verdict"})
 _HEADER_BYTES = 3 * 4096  # one main header and two database headers

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import datetime
 import logging
-import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from auditor.errors import InputError, StoreError, UnknownNameError
 from auditor.schema import Metric, Reply, Request, RunRecord, Sample, Score, Verdict, to_dict
-from auditor.store import codec, journal
+from auditor.store import codec, journal, lines
 from auditor.store.database import StoreLockedError, connect
 from auditor.store.journal import Journal
 from auditor.store.transfer import transfer
@@ -30,12 +29,10 @@ from auditor.store.transfer import transfer
 log = logging.getLogger(__name__)
 
 Status = Literal["running", "interrupted", "failed", "done"]
-T = TypeVar("T")
 
 COMMIT_EVERY = 30.0  # seconds between commits while replies and scores come in
 FINAL_WAIT = 60.0  # seconds that the last commit waits for another process
 _PATIENCE = 1.0  # seconds that a commit on the way waits: the run matters more
-_ROWS_PER_LINE = 2000
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -98,34 +95,34 @@ class RunWriter:
 
     def samples(self, suite: str, samples: Sequence[Sample]) -> None:
         """Record a suite's samples, in their order."""
-        _refuse_surrogates(suite, samples)
+        lines.refuse_surrogates(suite, samples)
         first = self._positions.get(suite, 0)
-        lines = []
-        for chunk in _chunks(samples):
-            lines.append(_line("sample", codec.sample_columns(chunk, first), suite=suite))
+        records = []
+        for chunk in lines.chunks(samples):
+            records.append(lines.build("sample", codec.sample_columns(chunk, first), suite=suite))
             first += len(chunk)
-        self._append(lines)
+        self._append(records)
         self._positions[suite] = first
 
     def replies(self, suite: str, role: Literal["model", "judge"], pairs: Sequence[tuple[Request, Reply]]) -> None:
         """Record a batch of requests and their replies. Raises StoreError on a NaN or infinite log-probability."""
-        self._append([_line("generation", codec.reply_columns(chunk), suite=suite, role=role) for chunk in _chunks(pairs)])
+        self._append([lines.build("generation", codec.reply_columns(chunk), suite=suite, role=role) for chunk in lines.chunks(pairs)])
         self._commit_if_due()
 
     def scores(self, suite: str, scores: Sequence[Score]) -> None:
         """Record scores. Raises StoreError on a NaN or infinite value: no score is None, never a number."""
-        self._append([_line("score", codec.score_columns(chunk), suite=suite) for chunk in _chunks(scores)])
+        self._append([lines.build("score", codec.score_columns(chunk), suite=suite) for chunk in lines.chunks(scores)])
         self._commit_if_due()
 
     def metrics(self, metrics: Sequence[Metric]) -> None:
         """Record all metrics of one or several suites; they replace every earlier metric of these suites."""
-        suites = _grouped((metric.suite, metric) for metric in metrics)
-        self._append([_line("metric", codec.metric_columns(group), suite=suite) for suite, group in suites.items()])
+        suites = lines.grouped((metric.suite, metric) for metric in metrics)
+        self._append([lines.build("metric", codec.metric_columns(group), suite=suite) for suite, group in suites.items()])
 
     def verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Record all verdicts on one or several suites; they replace every earlier verdict on these suites."""
-        suites = _grouped((verdict.criterion.metric.partition(".")[0], verdict) for verdict in verdicts)
-        self._append([_line("verdict", codec.verdict_columns(group), suite=suite) for suite, group in suites.items()])
+        suites = lines.grouped((verdict.criterion.metric.partition(".")[0], verdict) for verdict in verdicts)
+        self._append([lines.build("verdict", codec.verdict_columns(group), suite=suite) for suite, group in suites.items()])
 
     def status(self, status: Status, error: str | None = None) -> None:
         """Record how the run stands."""
@@ -188,11 +185,11 @@ class RunWriter:
             self._journal.close()
             self._closed = True
 
-    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def _append(self, records: Sequence[Mapping[str, Any]]) -> None:
         try:
-            self._journal.append(lines)
+            self._journal.append(records)
         except ValueError as error:
-            raise StoreError(f"run {self.record.run_id}: {_not_finite(lines) or error}; nothing of this batch was recorded") from error
+            raise StoreError(f"run {self.record.run_id}: {lines.not_finite(records) or error}; nothing of this batch was recorded") from error
 
     def _commit_if_due(self) -> None:
         if time.monotonic() >= self._next_commit:
@@ -228,45 +225,6 @@ class RunWriter:
             cursor = connection.execute(sql, parameters)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _line(table: str, columns: codec.Columns, **constant: str) -> dict[str, Any]:
-    """A journal line: a batch of one table's rows, column-wise, with the columns that are the same in every row apart."""
-    n = len(next(iter(columns.values()), ()))
-    varying = {name: column for name, column in columns.items() if name not in constant}
-    return {"table": table, "n": n, "constant": constant, "columns": varying}
-
-
-def _chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    return (items[start:start + _ROWS_PER_LINE] for start in range(0, len(items), _ROWS_PER_LINE))
-
-
-def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, list[T]]:
-    groups: dict[str, list[T]] = {}
-    for key, item in pairs:
-        groups.setdefault(key, []).append(item)
-    return groups
-
-
-def _not_finite(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Names the first number that is NaN or infinite, with the row it stands in."""
-    for line in lines:
-        columns = line.get("columns", {})
-        for name, column in columns.items():
-            for row, value in enumerate(column):
-                if isinstance(value, float) and not math.isfinite(value):
-                    who = [str(columns[key][row]) for key in ("sample_id", "scorer", "name", "metric") if key in columns]
-                    return f"{line['table']} {' '.join(who)}: {name} is {value}, where a finite number or None is expected"
-    return ""
-
-
-def _refuse_surrogates(suite: str, samples: Sequence[Sample]) -> None:
-    """Ids must survive storing unchanged, or replies would not be found again."""
-    for sample in samples:
-        try:
-            sample.id.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(f"suite {suite}: the sample id {sample.id!r} is not valid Unicode text; give it another id") from None
 
 
 def _refuse_known(database: Path, run_id: str) -> None:

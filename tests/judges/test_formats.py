@@ -30,8 +30,8 @@ def jsonl(path: Path, *rows: Any) -> Path:
 
 
 def tulu_row(**changed: str) -> dict[str, str]:
-    return {"instance_id": "t1", "prompt": "Greet me.", "model_a": "big", "model_b": "small", "completion_a": "Hello!", "completion_b": "Bye.",
-            "preference": "a-is-better", "evaluator": "ann", "timestamp": "2023-05-01 10:00:00", **changed}
+    row = {"instance_id": "t1", "prompt": "Greet me.", "model_a": "big", "model_b": "small", "completion_a": "Hello!"}
+    return {**row, "completion_b": "Bye.", "preference": "a-is-better", "evaluator": "ann", "timestamp": "2023-05-01 10:00:00", **changed}
 
 
 def tulu(path: Path, *rows: dict[str, str]) -> Path:
@@ -61,7 +61,8 @@ def test_a_pair_with_all_fields(tmp_path: Path) -> None:
 
 
 def test_items_with_one_prompt_share_a_cluster(tmp_path: Path) -> None:
-    rows = [PAIR, {**PAIR, "id": "p2", "b": "Table"}, {**PAIR, "id": "p3", "prompt": "Name a pet."}, {**PAIR, "id": "p4", "cluster_id": "mine"}]
+    changes: list[dict[str, str]] = [{}, {"b": "Table"}, {"prompt": "Name a pet."}, {"cluster_id": "mine"}]
+    rows = [{**PAIR, "id": f"p{i}", **change} for i, change in enumerate(changes)]
     clusters = [sample.cluster_id for sample in load_pairs(jsonl(tmp_path / "x.jsonl", *rows))]
     assert clusters[0] == clusters[1] != clusters[2]
     assert clusters[3] == "mine"
@@ -75,7 +76,8 @@ def test_messages_in_place_of_a_prompt(tmp_path: Path) -> None:
 
 
 def test_unlabelled_rows_stay_and_have_no_target(tmp_path: Path) -> None:
-    rows = [{**PAIR, "humans": {}}, {**PAIR, "id": "p2", "humans": {"ann": "", "bob": None}}, {key: PAIR[key] for key in ("id", "prompt", "a", "b")} | {"id": "p3"}]
+    bare = {key: PAIR[key] for key in ("prompt", "a", "b")}
+    rows = [{**bare, "id": "p1", "humans": {}}, {**bare, "id": "p2", "humans": {"ann": "", "bob": None}}, {**bare, "id": "p3"}]
     samples = load_pairs(jsonl(tmp_path / "x.jsonl", *rows))
     assert [sample.target for sample in samples] == [None] * 3
     assert all(sample.metadata["humans"] == {} for sample in samples)
@@ -138,7 +140,11 @@ def test_llmbar_rows(tmp_path: Path) -> None:
     assert [sample.metadata["duplicates"] for sample in samples] == [1, 0, 0]
 
 
-@pytest.mark.parametrize(("row", "message"), [({**BAR, "label": 3}, "label 3"), ({"input": "x", "output_1": "y"}, "missing field 'output_2'"), ("text", "a JSON str")])
+@pytest.mark.parametrize(("row", "message"), [
+    ({**BAR, "label": 3}, "label 3"),
+    ({"input": "x", "output_1": "y"}, "missing field 'output_2'"),
+    ("text", "a JSON str"),
+])
 def test_bad_llmbar_rows_name_their_row(tmp_path: Path, row: Any, message: str) -> None:
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps([BAR, row]))
@@ -200,7 +206,9 @@ def test_bad_tulu_rows_name_their_line(tmp_path: Path) -> None:
 
 
 @needs_llmbar
-@pytest.mark.parametrize(("subset", "n", "first"), [("Natural", 100, 42), ("Adversarial_Neighbor", 134, 75), ("Adversarial_GPTInst", 92, 45)])
+@pytest.mark.parametrize(("subset", "n", "first"), [
+    ("Natural", 100, 42), ("Adversarial_Neighbor", 134, 75), ("Adversarial_GPTInst", 92, 45),
+])
 def test_real_llmbar(subset: str, n: int, first: int) -> None:
     samples = load_pairs(LLMBAR / subset / "dataset.json")
     assert len(samples) == n
@@ -213,8 +221,9 @@ def test_published_counts_follow_from_the_recorded_verdicts(subset: str) -> None
     """All 30 judges: right with output_1 first, right with output_2 first, right in both orders, and the same in both orders."""
     path = LLMBAR / subset / "evaluators.json"
     samples = load_pairs(path)
+    fields = ("correct_False", "correct_True", "correct_both", "equal")
     for name, entry in json.loads(path.read_text()).items():
-        published = [int(entry["statistics"][field].split("/")[0]) for field in ("correct_False", "correct_True", "correct_both", "equal")]
+        published = [int(entry["statistics"][field].split("/")[0]) for field in fields]
         assert recount(samples, name) == published, name
 
 

@@ -205,9 +205,10 @@ def test_a_judge_takes_only_comparisons() -> None:
 
 
 @pytest.mark.parametrize(("value", "label"), [
-    ("a", "a"), ("A", "a"), (1, "a"), ("Output_1", "a"), ("model_b", "b"), ("2", "b"), ("[[B]]", "b"), ("a-is-slightly-better", "a"),
-    ("Answer B is better", "b"), ("second", "b"), ("Tie", "tie"), ("TIE", "tie"), ("tie (bothbad)", "tie"), ("both good", "tie"), ("draw", "tie"),
-    ("C", "tie"), ("equal", "tie"), (None, "missing"), ("", "missing"), ("N/A", "missing"), (math.nan, "missing"), ("Refused", "refused"),
+    ("a", "a"), ("A", "a"), (1, "a"), ("Output_1", "a"), ("a-is-slightly-better", "a"),
+    ("model_b", "b"), ("2", "b"), ("[[B]]", "b"), ("Answer B is better", "b"), ("second", "b"),
+    ("Tie", "tie"), ("TIE", "tie"), ("tie (bothbad)", "tie"), ("both good", "tie"), ("draw", "tie"), ("C", "tie"), ("equal", "tie"),
+    (None, "missing"), ("", "missing"), ("N/A", "missing"), (math.nan, "missing"), ("Refused", "refused"),
     ("A and B", None), ("As an AI, I prefer", None), ("3", None), ("alpaca", None), ("better", None),
 ])
 def test_labels_written_in_many_ways(value: object, label: str | None) -> None:
@@ -215,8 +216,9 @@ def test_labels_written_in_many_ways(value: object, label: str | None) -> None:
 
 
 @pytest.mark.parametrize(("value", "verdict"), [
-    ("a", (1.0, "judged")), ("tie", (0.5, "judged")), ("2", (0.0, "judged")), (0.25, (0.25, "judged")), (0, (0.0, "judged")), (2, (0.0, "judged")),
-    (1.7, (None, "unparseable")), (None, (None, "unparseable")), ("It depends", (None, "unparseable")), ("refused", (None, "refused")),
+    ("a", (1.0, "judged")), ("tie", (0.5, "judged")), ("2", (0.0, "judged")), (2, (0.0, "judged")), (0, (0.0, "judged")),
+    (0.25, (0.25, "judged")), (1.7, (None, "unparseable")), (None, (None, "unparseable")), ("It depends", (None, "unparseable")),
+    ("refused", (None, "refused")),
 ])
 def test_recorded_verdicts(value: object, verdict: tuple[float | None, str]) -> None:
     assert read_verdict(value) == verdict

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -19,8 +20,55 @@ from auditor.store import Store
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-LAUNCH = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+LAUNCH = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 NEEDED = "install Chromium, `pip install playwright axe-playwright-python`, or set AUDITOR_CHROMIUM to the browser's path"
+
+
+VOID = {"meta", "link", "img", "br", "source", "path", "rect", "circle", "hr", "input"}
+
+
+class Elements(HTMLParser):
+    """A page's start tags with their attributes, its text, and the tags left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open
+        assert self.open.pop() == tag
+        self.words.append(" " if tag in {"td", "th", "li", "dt", "dd", "p"} else "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).replace("\u00a0", " ").split())
+
+
+@pytest.fixture(scope="session")
+def parse() -> type[Elements]:
+    """``parse(html)``: the page's elements."""
+    return Elements
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +107,9 @@ def _unavailable(reason: str) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Headless Chromium; skips loudly without one, fails under AUDITOR_REQUIRE_BROWSER=1."""
-    executable = os.environ.get("AUDITOR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    executable = (
+        os.environ.get("AUDITOR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    )
     if executable is None:
         _unavailable("no Chromium was found")
     try:

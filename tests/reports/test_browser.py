@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.browser
 Opener = Callable[..., "Page"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def opened(browser: Browser, report: Path) -> Iterator[Opener]:
     """Opens the report in a fresh page and records complaints and requests on the page object's ``log``."""
     contexts = []
@@ -86,7 +87,10 @@ def test_the_policy_refuses_an_injected_script(opened: Opener) -> None:
 
 def test_every_image_is_drawn(opened: Opener) -> None:
     page = opened()
-    broken = page.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth > 0, () => false))).then(r => r.filter(x => !x).length)")
+    broken = page.evaluate(
+        "Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth > 0, () => false)))"
+        ".then(drawn => drawn.filter(x => !x).length)"
+    )
     assert page.evaluate("document.images.length") > 15
     assert broken == 0
 
@@ -140,7 +144,7 @@ def test_headings_are_in_order_and_landmarks_are_there(opened: Opener) -> None:
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].filter(h => !h.closest('nav')).map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     for landmark in ("header", "nav[aria-label]", "main", "footer"):
         assert page.locator(landmark).count() == 1
 

@@ -27,10 +27,14 @@ ROWS = [
 ]
 DRAWINGS = {
     "forest": lambda w: forest(ROWS, w),
-    "bars": lambda w: charts.bars([(EVIL, [Bar(value=0.2, low=0.1, high=0.3, letter="A"), Bar(value=-0.1, letter="B")])], w, unit="proportion"),
+    "bars": lambda w: charts.bars(
+        [(EVIL, [Bar(value=0.2, low=0.1, high=0.3, letter="A"), Bar(value=-0.1, letter="B")])], w, unit="proportion"
+    ),
     "histogram": lambda w: charts.histogram([0, 3, 9], [0.0, 1.0, 2.0, 3.0], w, unit="nats"),
     "strip": lambda w: charts.strip([0.1, 0.1, 0.5], w, unit="proportion"),
-    "reliability": lambda w: charts.reliability([Bin(confidence=0.9, accuracy=0.6, n=20, low=0.5, high=0.7), Bin(confidence=0.6, accuracy=0.5, n=5)], w),
+    "reliability": lambda w: charts.reliability(
+        [Bin(confidence=0.9, accuracy=0.6, n=20, low=0.5, high=0.7), Bin(confidence=0.6, accuracy=0.5, n=5)], w
+    ),
     "dots": lambda w: diagrams.dots([(EVIL, ["fail", "pass", "inconclusive", "not_assessed"] * 12)], w),
     "loop": lambda w: diagrams.loop({"Reward": [(EVIL, "fail"), ("b", "pass")], "Human labels": [("c", "inconclusive")]}, w),
 }
@@ -50,7 +54,10 @@ def test_a_figure_is_well_formed_and_inside_its_width(name: str, width: float) -
 
 
 def test_the_outcome_shows_in_the_shape() -> None:
-    shapes = {row.outcome: sorted({re.sub(r'[\d.\-" ]+', "", tag) for tag in re.findall(r"<(rect|circle|path) ", bullet(row))}) for row in ROWS[:3]}
+    shapes = {
+        row.outcome: sorted({re.sub(r'[\d.\-" ]+', "", tag) for tag in re.findall(r"<(rect|circle|path) ", bullet(row))})
+        for row in ROWS[:3]
+    }
     assert shapes["fail"] == ["rect"]
     assert "circle" in shapes["pass"]
     assert "path" in shapes["inconclusive"]

@@ -8,11 +8,25 @@ from auditor.reports import numbers
 from auditor.schema import ConfidenceInterval, Metric
 
 
-@pytest.mark.parametrize(("value", "unit", "shown"), [
-    (0.3421, "proportion", "34.2 %"), (0.0, "proportion", "0 %"), (1.0, "proportion", "100 %"), (0.0034, "proportion", "0.34 %"), (0.00001, "proportion", "<0.01 %"),
-    (-0.12, "proportion", "−12.0 %"), (0.12, "percentage points", "12.0 points"), (1.2345, "nats", "1.23 nats"), (0.78, "kappa", "0.780"), (1204.4, "tokens", "1,204 tokens"),
-    (-0.5, "nats", "−0.500 nats"), (None, "proportion", "not assessed"), (float("nan"), "nats", "not a finite number"), (float("inf"), "proportion", "not a finite number"),
-])
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.3421, "proportion", "34.2 %"),
+        (0.0, "proportion", "0 %"),
+        (1.0, "proportion", "100 %"),
+        (0.0034, "proportion", "0.34 %"),
+        (0.00001, "proportion", "<0.01 %"),
+        (-0.12, "proportion", "−12.0 %"),
+        (0.12, "percentage points", "12.0 points"),
+        (1.2345, "nats", "1.23 nats"),
+        (0.78, "kappa", "0.780"),
+        (1204.4, "tokens", "1,204 tokens"),
+        (-0.5, "nats", "−0.500 nats"),
+        (None, "proportion", "not assessed"),
+        (float("nan"), "nats", "not a finite number"),
+        (float("inf"), "proportion", "not a finite number"),
+    ],
+)
 def test_number(value: float | None, unit: str, shown: str) -> None:
     assert numbers.number(value, unit).replace("\u00a0", " ") == shown
 
@@ -29,8 +43,15 @@ def test_value_with_interval() -> None:
     assert numbers.interval(None, "proportion") == "–"
 
 
-@pytest.mark.parametrize(("value", "direction", "unit", "shown"), [(0.1, "below", "proportion", "below 10 %"), (0.125, "above", "proportion", "above 12.5 %"),
-                                                                  (0.7, "above", "kappa", "above 0.7"), (20, "below", "tokens", "below 20 tokens")])
+@pytest.mark.parametrize(
+    ("value", "direction", "unit", "shown"),
+    [
+        (0.1, "below", "proportion", "below 10 %"),
+        (0.125, "above", "proportion", "above 12.5 %"),
+        (0.7, "above", "kappa", "above 0.7"),
+        (20, "below", "tokens", "below 20 tokens"),
+    ],
+)
 def test_bound(value: float, direction: str, unit: str, shown: str) -> None:
     assert numbers.bound(value, direction, unit).replace("\u00a0", " ") == shown
 

@@ -7,7 +7,10 @@ import pytest
 from auditor.reports.text import HIDDEN, cut, humanise, lower_first, shorten, visible, visible_markup
 
 
-@pytest.mark.parametrize("character", [0x00, 0x07, 0x1B, 0x7F, 0x85, 0xAD, 0x200B, 0x200D, 0x200E, 0x202A, 0x202E, 0x2028, 0x2066, 0x2069, 0xFEFF, 0xD800, 0xE0041])
+@pytest.mark.parametrize(
+    "character",
+    [0x00, 0x07, 0x1B, 0x7F, 0x85, 0xAD, 0x200B, 0x200D, 0x200E, 0x202A, 0x202E, 0x2028, 0x2066, 0x2069, 0xFEFF, 0xD800, 0xE0041],
+)
 def test_a_hidden_character_is_written_out(character: int) -> None:
     assert visible(f"a{chr(character)}b") == f"a⟦U+{character:04X}⟧b"
     assert f'<mark class="ctl">U+{character:04X}</mark>' in visible_markup(f"a{chr(character)}b")
@@ -43,7 +46,10 @@ def test_shorten_keeps_to_one_line() -> None:
     assert shorten("abcdefgh", 5) == "abcd…"
 
 
-@pytest.mark.parametrize(("name", "words"), [("stance_flip_vs_neutral", "Stance flip vs neutral"), ("adaptive_ece", "Adaptive ECE"), ("auroc", "AUROC"), ("", "")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("stance_flip_vs_neutral", "Stance flip vs neutral"), ("adaptive_ece", "Adaptive ECE"), ("auroc", "AUROC"), ("", "")],
+)
 def test_humanise(name: str, words: str) -> None:
     assert humanise(name) == words
 

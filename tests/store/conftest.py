@@ -35,21 +35,27 @@ CRITERION = Criterion(metric="tone.rate", bound=0.5, direction="below", source="
 
 def record(run_id: str = "run-1", *, created: str = "2025-03-01T10:00:00+00:00", weights: str = "w1") -> RunRecord:
     spec = RunSpec(
-        suites=("tone",), suite_versions=("1",), model=ModelSpec(uri="tiny", weights_hash=weights, flags=("no template",), lineage={"parents": ["x"]}),
-        judge=ModelSpec(uri="judge"), items=(("tone", "items.jsonl", "ff"),), sampling={"max_tokens": 8}, criteria=(CRITERION,),
+        suites=("tone",), suite_versions=("1",), judge=ModelSpec(uri="judge"), sampling={"max_tokens": 8}, criteria=(CRITERION,),
+        model=ModelSpec(uri="tiny", weights_hash=weights, flags=("no template",), lineage={"parents": ["x"]}),
+        items=(("tone", "items.jsonl", "ff"),),
     )
-    return RunRecord(run_id=run_id, spec=spec, created=created, git_commit="abc", packages={"torch": "2"}, hardware={"cores": 2, "gpu": None})
+    hardware = {"cores": 2, "gpu": None}
+    return RunRecord(run_id=run_id, spec=spec, created=created, git_commit="abc", packages={"torch": "2"}, hardware=hardware)
 
 
 def samples(n: int = 10) -> list[Sample]:
-    return [Sample(id=f"item-{k}", messages=(user(f"question {k}?"), assistant("Answer:")), cluster_id=f"topic-{k // 3}", target="A" if k % 2 else None,
-                   choices=("A", "B"), metadata={"task": "stance", "order": [k, 1]}) for k in range(n)]
+    return [
+        Sample(id=f"item-{k}", messages=(user(f"question {k}?"), assistant("Answer:")), cluster_id=f"topic-{k // 3}",
+               target="A" if k % 2 else None, choices=("A", "B"), metadata={"task": "stance", "order": [k, 1]})
+        for k in range(n)
+    ]
 
 
 def replies(items: Sequence[Sample], *, text: str = "completion of", slot: int = 0) -> list[tuple[Request, Generation]]:
     sampling = SamplingParams(temperature=0.7, stop=("\n",))
     return [
-        (Request(kind="generate", messages=sample.messages, sampling=sampling, suite="tone", sample_id=sample.id, slot=slot, seed=2**64 - 1),
+        (Request(kind="generate", messages=sample.messages, sampling=sampling, suite="tone", sample_id=sample.id, slot=slot,
+                 seed=2**64 - 1),
          Generation(sample_id=sample.id, slot=slot, model="tiny", text=f"{text} {sample.id}", reasoning="hm", latency=0.25,
                     usage=Usage(prompt_tokens=7, completion_tokens=3, reasoning_tokens=1)))
         for sample in items

@@ -79,13 +79,12 @@ def test_a_truncated_database(tmp_path, make, monkeypatch, whole, keep):
 def test_a_damaged_database(tmp_path, whole):
     path = tmp_path / "bad.duckdb"
     path.write_bytes(whole[:12_288] + b"\xff" * (len(whole) - 12_288))
-    with pytest.raises(StoreError, match="bad.duckdb is damaged or truncated .*checksum"):
+    with pytest.raises(StoreError, match=r"bad.duckdb is damaged or truncated .*checksum"):
         Store.open(path)
-    middle = len(whole) // 2
-    path.write_bytes(whole[:middle] + b"\xff" * 400_000 + whole[middle + 400_000:])
-    with pytest.raises(StoreError, match="bad.duckdb is damaged or truncated"):
-        for frame in (Store.scores_frame, Store.samples_frame):
-            frame(Store.open(path))
+    data_begins = 12_288 + 262_144  # the first block tells where everything is, and stays
+    path.write_bytes(whole[:data_begins] + b"\xff" * (len(whole) - data_begins))
+    with pytest.raises(StoreError, match=r"bad.duckdb is damaged or truncated .*checksum"):
+        Store.open(path).scores_frame()
 
 
 def test_a_newer_database(tmp_path, make, whole):
@@ -100,7 +99,8 @@ def test_an_older_database_is_migrated_by_readers_and_writers(tmp_path, make, wh
     paths = [tmp_path / "read.duckdb", tmp_path / "write.duckdb"]
     for path in paths:
         path.write_bytes(whole)
-    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "ALTER TABLE run ADD COLUMN training_step BIGINT; CREATE TABLE extra (a INTEGER)"))
+    script = "ALTER TABLE run ADD COLUMN training_step BIGINT; CREATE TABLE extra (a INTEGER)"
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, script))
     assert len(Store.open(paths[0]).scores_frame()) == 2000
     RunWriter.create(paths[1], make.record("run-2")).finish()
     for path in paths:

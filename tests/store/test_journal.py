@@ -131,5 +131,5 @@ def test_a_limit_of_the_system_on_the_file_size(path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write the journal .*File exists.*pass --db"):
+    with pytest.raises(StoreError, match=r"cannot write the journal .*File exists.*pass --db"):
         Journal(tmp_path / "file" / "run.jsonl")

@@ -32,8 +32,8 @@ spec = RunSpec(suites=("tone",), suite_versions=("1",), model=ModelSpec(uri="tin
 print("ready", flush=True)
 sys.stdin.readline()
 with RunWriter.create(Path(sys.argv[1]), RunRecord(run_id=run_id, spec=spec, created="2025-03-01")) as writer:
-    for batch in range(10):
-        ids = [f"{batch}-{k}" for k in range(30)]
+    for batch in range(6):
+        ids = [f"{batch}-{k}" for k in range(50)]
         writer.samples("tone", [Sample(id=name, messages=(), cluster_id="c") for name in ids])
         writer.scores("tone", [Score(sample_id=name, scorer="rate", value=float(batch)) for name in ids])
         writer._commit_or_postpone()
@@ -77,7 +77,7 @@ def test_two_runs_into_one_new_database_at_once_while_others_read(db, make):
     while any(process.poll() is None for process in processes):
         if db.exists():
             seen.append(len(Store.open(db).runs()))
-        time.sleep(0.1)
+        time.sleep(0.25)
     for process in processes:
         _, complaints = process.communicate()
         assert process.returncode == 0, complaints

@@ -20,8 +20,10 @@ def store(tmp_path_factory, make) -> Store:
             writer.samples("tone", items)
             writer.replies("tone", "model", [*make.replies(items), *make.options(items)])
             writer.replies("tone", "judge", make.judgments(items))
-            writer.scores("tone", [*make.scores(items), Score(sample_id="item-1", scorer="judge", value=0.9, turn=0, slot=2),
-                                   Score(sample_id="item-1", scorer="option", value=0.9, slot=1), Score(sample_id="item-2", scorer="lost", value=1.0, slot=9)])
+            writer.scores("tone", make.scores(items))
+            writer.scores("tone", [Score(sample_id="item-1", scorer="judge", value=0.9, slot=2),
+                                   Score(sample_id="item-1", scorer="option", value=0.9, slot=1),
+                                   Score(sample_id="item-2", scorer="lost", value=1.0, slot=9)])
             writer.metrics([make.metric()])
             writer.verdicts([make.verdict()])
             writer.finish()
@@ -32,7 +34,7 @@ def test_runs_are_found_by_id_prefix_and_latest(store):
     assert [run.run_id for run in store.runs()] == ["2025-a1", "2025-b2", "2025-b3"]
     assert store.run("2025-a").run_id == "2025-a1"
     assert store.run("latest").run_id == "2025-b3"
-    with pytest.raises(InputError, match="'2025-b' is ambiguous.*2025-b2, 2025-b3"):
+    with pytest.raises(InputError, match=r"'2025-b' is ambiguous.*2025-b2, 2025-b3"):
         store.run("2025-b")
     with pytest.raises(UnknownNameError, match="unknown run 'nope'"):
         store.run("nope")
@@ -92,9 +94,10 @@ def test_values_histogram_and_counts(store):
 
 def test_baseline(store, make):
     found = store.baseline("2025-a1", "tone")
-    assert [score for score in found.scores if score.scorer == "rate"] == sorted(make.scores(make.samples()), key=lambda score: score.sample_id)
+    expected = sorted(make.scores(make.samples()), key=lambda score: score.sample_id)
+    assert [score for score in found.scores if score.scorer == "rate"] == expected
     assert found.texts == {(f"item-{k}", 0, 0, 0): f"completion of item-{k}" for k in range(10)}
-    with pytest.raises(UnknownNameError, match="suite of baseline run 2025-a1 'nope'.*known: tone"):
+    with pytest.raises(UnknownNameError, match=r"suite of baseline run 2025-a1 'nope'.*known: tone"):
         store.baseline("2025-a1", "nope")
 
 
@@ -131,7 +134,7 @@ def test_a_session_keeps_one_state_and_lets_other_errors_pass(store, tmp_path):
 
 
 def test_a_database_that_does_not_exist(db, tmp_path, make, monkeypatch):
-    with pytest.raises(InputError, match="audit.duckdb does not exist: pass --db"):
+    with pytest.raises(InputError, match=r"audit.duckdb does not exist: pass --db"):
         Store.open(db)
     with pytest.raises(InputError, match="is a folder"):
         Store.open(tmp_path)

@@ -28,9 +28,10 @@ HOSTILE = [
 def full(db, make):
     """Records a finished run with every kind of record; returns what was put in."""
     items = make.samples()
-    put = {"items": items, "replies": [*make.replies(items), *make.options(items)], "judged": make.judgments(items), "scores": make.scores(items),
-           "metrics": [make.metric(), make.metric("other", None, group="b", reason="no judge", higher_is_better=True, judge_based=True,
-                                                  flags=("low mass", "ä"), design_effect=1.25)], "verdicts": [make.verdict()]}
+    not_made = make.metric("other", None, group="b", reason="no judge", higher_is_better=True, judge_based=True, flags=("low mass", "ä"),
+                           design_effect=1.25)
+    put = {"items": items, "replies": [*make.replies(items), *make.options(items)], "judged": make.judgments(items),
+           "scores": make.scores(items), "metrics": [make.metric(), not_made], "verdicts": [make.verdict()]}
     with RunWriter.create(db, make.record()) as writer:
         writer.samples("tone", items)
         writer.replies("tone", "model", put["replies"])
@@ -68,7 +69,8 @@ def test_hostile_text_survives(db, make):
     samples = [Sample(id=f"{k} {text[:1000]}", messages=(user(text),), cluster_id=text[:50], target=text, metadata={text[:50]: text})
                for k, text in enumerate(HOSTILE)]
     requests = [Request(kind="generate", messages=sample.messages, suite="tone", sample_id=sample.id) for sample in samples]
-    replies = [Generation(sample_id=sample.id, text=text, reasoning=text, error=text) for sample, text in zip(samples, HOSTILE, strict=True)]
+    replies = [Generation(sample_id=sample.id, text=text, reasoning=text, error=text)
+               for sample, text in zip(samples, HOSTILE, strict=True)]
     metrics = [make.metric("m", None, group=text, reason=text, flags=(text,)) for text in HOSTILE]
     with RunWriter.create(db, make.record()) as writer:
         writer.samples("tone", samples)
