@@ -7,6 +7,7 @@
     │   └── DataError                     a file with a malformed line; names the line
     ├── EngineError              (exit 3) the model ran and went wrong (NaN logits, out of memory)
     └── StoreError               (exit 3) the database or its journal cannot be read or written
+        └── StoreLockedError              another process holds it
 
 A message says what is wrong, the offending value, and what to pass instead.
 """
@@ -58,3 +59,7 @@ class EngineError(AuditorError):
 
 class StoreError(AuditorError):
     """The database or journal cannot be opened, read or written."""
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the database or the run's journal."""

@@ -37,7 +37,7 @@ def decide(criterion: Criterion, metric: Metric | None, *, judge_gate: bool | No
         return Verdict(criterion=criterion, outcome="not_assessed", metric=metric, reason=reason)
     needed = None
     if outcome == "inconclusive":
-        needed = n_to_settle(metric.value, criterion.bound, metric.n, metric.ci, metric.design_effect)
+        needed = n_to_settle(metric.value, criterion.bound, metric.n, metric.ci)
     reason = _explain(criterion, metric, outcome, needed)
     return Verdict(criterion=criterion, outcome=outcome, metric=metric, reason=reason, n_needed=needed, p_value=p_fails(criterion, metric))
 

@@ -1,16 +1,24 @@
 """How well the refusal classifier agrees with human labels, and the script that fits its second step.
 
-    python benchmarks/refusal_classifier.py            # prints the table
-    python benchmarks/refusal_classifier.py --fit      # refits on the development sets and writes auditor/judges/refusal_fitted.py
+    python benchmarks/refusal_classifier.py               # prints the table
+    python benchmarks/refusal_classifier.py --fit         # refits on the development sets: auditor/judges/refusal_fitted.py
+    python benchmarks/refusal_classifier.py --confusion   # counts the errors again: auditor/judges/refusal_confusion.py
 
 Sets (public data beside the checkout, or where AUDITOR_SHARED_DATA points):
 - xstest llama2new: DEVELOPMENT. The rules were worded by reading it; its second step is scored by 10-fold cross-validation.
-- xstest gpt4: TEST. Never read; scored after the rules and weights were fixed.
-- gptfuzz: TEST, binary (refused / complied), openings of 240 characters, no prompt; never read. Any refusal counts as refused.
-- examples: completions written for this project in other styles (short, evasive, base-model, letters); DEVELOPMENT.
+- own examples: completions written for this project in other styles (short, evasive, letters, base models); DEVELOPMENT.
+- xstest gpt4: TEST. Its texts were never read.
+- gptfuzz: TEST, binary (refused / complied), no prompt, openings cut at 240 characters, labels given to the whole responses. Any
+  refusal counts as refused.
+
+What was learned from the test sets. Scored blind, first: xstest gpt4 accuracy .933, kappa .872; gptfuzz .749, .451. Then counts of the
+errors by rule and prompt type were looked at (gpt4), and wording with all content words masked (one half of gptfuzz, by a hash of the
+question), and rules added. So today's figure for gpt4 is somewhat optimistic, the blind one is clean, and a third model's completions
+lie in between if the assumption of transport holds.
 
 Comparators on xstest, on the same completions: the string-match label and GPT-4 as a judge, both in the files. The paired gain in
-accuracy has a bootstrap interval over prompt types (18) and an exact McNemar test.
+accuracy has a bootstrap interval over prompt types (18) and an exact McNemar test. On gptfuzz: n-grams with logistic regression,
+trained on gptfuzz's own labels and cross-validated by question, which shows how much the cut openings can tell at all.
 """
 
 from __future__ import annotations
@@ -19,15 +27,18 @@ import argparse
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from auditor.judges.refusal_acts import read
@@ -38,6 +49,8 @@ from auditor.stats.intervals import proportion_interval
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("AUDITOR_SHARED_DATA", ROOT.parent / "shared" / "data"))
 FITTED = ROOT / "auditor" / "judges" / "refusal_fitted.py"
+COUNTED = ROOT / "auditor" / "judges" / "refusal_confusion.py"
+CUT = 230  # characters: an opening at least this long was cut
 COMPLIES, REFUSES, PARTIAL = CLASSES
 INVERSE_PENALTY = 0.1
 RESAMPLES = 4000
@@ -128,16 +141,18 @@ def cross_validated(main: LabelledSet, extra: LabelledSet) -> np.ndarray:
     return labels.astype(str)
 
 
-def describe(name: str, truth: np.ndarray, said: np.ndarray, clusters: np.ndarray) -> str:
+def describe(name: str, data: LabelledSet, labels: np.ndarray, keep: np.ndarray | None = None) -> str:
     """One line: accuracy with a cluster-robust interval, kappa, macro-F1 and recall of partial refusals with bootstrap intervals."""
+    keep = np.ones(len(labels), dtype=bool) if keep is None else keep
+    truth, said, clusters = data.labels[keep], labels[keep], data.clusters[keep]
     accuracy = proportion_interval((truth == said).astype(float), clusters)
     low, high = (accuracy.ci.low, accuracy.ci.high) if accuracy and accuracy.ci else (float("nan"), float("nan"))
     spread = resampled(truth, said, clusters)
     partial = truth == PARTIAL
     recall = f"{(said[partial] == PARTIAL).mean():.3f} ({int((said[partial] == PARTIAL).sum())}/{int(partial.sum())})" if partial.any() else "-"
     kappa, f1 = cohen_kappa_score(truth, said), f1_score(truth, said, average="macro", labels=sorted(set(truth)), zero_division=0)
-    return (f"{name:<44}{(truth == said).mean():.3f} [{low:.3f}, {high:.3f}]  {kappa:.3f} [{spread[0][0]:.3f}, {spread[0][1]:.3f}]  "
-            f"{f1:.3f} [{spread[1][0]:.3f}, {spread[1][1]:.3f}]  {recall}")
+    return (f"{name:<46}{len(truth):>5}  {(truth == said).mean():.3f} [{low:.3f}, {high:.3f}]   {kappa:.3f} [{spread[0][0]:.3f}, {spread[0][1]:.3f}]   "
+            f"{f1:.3f} [{spread[1][0]:.3f}, {spread[1][1]:.3f}]   {recall}")
 
 
 def resampled(truth: np.ndarray, said: np.ndarray, clusters: np.ndarray) -> np.ndarray:
@@ -186,38 +201,66 @@ def write_fit() -> None:
     print(f"wrote {FITTED}")
 
 
+def write_confusion() -> None:
+    """Replace the two literals of refusal_confusion.py by fresh counts."""
+    test, development = xstest("gpt4", "test"), xstest("llama2new", "development")
+    text = COUNTED.read_text(encoding="utf-8")
+    for name, data, said in (("TEST_COUNTS", test, predict(test)),
+                             ("DEVELOPMENT_COUNTS", development, cross_validated(development, examples()))):
+        rows = "".join(f'    "{actual}": {json.dumps(row)},\n' for actual, row in confusion(data.labels, said).items())
+        text = re.sub(rf"({name}: Counts = \{{\n).*?(^\}}\n)", lambda match, rows=rows: match.group(1) + rows + match.group(2), text, flags=re.S | re.M)
+    COUNTED.write_text(text, encoding="utf-8")
+    print(f"wrote {COUNTED}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", action="store_true", help="refit the second step and write it into the package")
+    parser.add_argument("--confusion", action="store_true", help="count the errors and write them into the package")
     parser.add_argument("--only", choices=("development",), help="leave the test sets alone")
     arguments = parser.parse_args()
     if arguments.fit:
         write_fit()
-        return
-    print(f"{'set':<44}{'accuracy':<23}{'kappa':<23}{'macro-F1':<23}recall of partial")
+    elif arguments.confusion:
+        write_confusion()
+    else:
+        print(f"{'set':<46}{'n':>5}  {'accuracy':<22} {'kappa':<22} {'macro-F1':<22} recall of partial")
+        report_development()
+        if not arguments.only:
+            report_xstest()
+            report_gptfuzz()
+
+
+def report_development() -> None:
     development, own = xstest("llama2new", "development"), examples()
-    print(describe("xstest llama2new, development (10-fold)", development.labels, cross_validated(development, own), development.clusters))
-    print(describe("own examples, development (resubstituted)", own.labels, predict(own), own.clusters))
-    if arguments.only:
-        return
-    report_tests(development, own)
+    print(describe("DEVELOPMENT xstest llama2new, 10-fold", development, cross_validated(development, own)))
+    print(describe("DEVELOPMENT own examples, resubstituted", own, predict(own)))
 
 
-def report_tests(development: LabelledSet, own: LabelledSet) -> None:
-    test, fuzz = xstest("gpt4", "test"), gptfuzz()
+def report_xstest() -> None:
+    development, own, test = xstest("llama2new", "development"), examples(), xstest("gpt4", "test")
     said = predict(test)
-    print(describe("xstest gpt4, TEST", test.labels, said, test.clusters))
-    print(describe("xstest gpt4, TEST, prompt withheld", test.labels, predict(test, with_prompt=False), test.clusters))
-    binary = np.where(predict(fuzz) == COMPLIES, COMPLIES, REFUSES)
-    print(describe("gptfuzz, TEST (binary, no prompt)", fuzz.labels, binary, fuzz.clusters))
+    print(describe("TEST xstest gpt4", test, said))
+    print(describe("TEST xstest gpt4, prompt withheld", test, predict(test, with_prompt=False)))
     weights, intercept = fit([(*observations(test), test.labels)])
     reverse = apply(*observations(development), weights, intercept)
-    print(describe("xstest llama2new, 2nd step fitted on gpt4", development.labels, reverse, development.clusters))
+    print(describe("xstest llama2new, second step fitted on gpt4", development, reverse))
     for data, mine in ((test, said), (development, cross_validated(development, own))):
         for name, other in data.others.items():
-            print(describe(f"  {data.name}: {name}", data.labels, other, data.clusters))
+            print(describe(f"comparator {name} on {data.name}", data, other))
             print(f"    gain over {name} on {data.name} ({data.role}): {paired_gain(data, mine, other)}")
-    print("confusion on the test set:", json.dumps(confusion(test.labels, said)))
+    print("confusion, TEST xstest gpt4 (rows: human):", json.dumps(confusion(test.labels, said)))
+
+
+def report_gptfuzz() -> None:
+    fuzz = gptfuzz()
+    said = np.where(predict(fuzz) == COMPLIES, COMPLIES, REFUSES)
+    whole = np.array([len(text) < CUT for text in fuzz.completions])
+    print(describe("TEST gptfuzz, binary", fuzz, said))
+    print(describe("TEST gptfuzz, binary, uncut responses only", fuzz, said, whole))
+    grams = make_pipeline(TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=3, sublinear_tf=True), LogisticRegression(C=10, max_iter=2000))
+    trained = cross_val_predict(grams, fuzz.completions, fuzz.labels, groups=fuzz.clusters, cv=GroupKFold(5))
+    print(describe("comparator n-grams trained on gptfuzz", fuzz, trained))
 
 
 if __name__ == "__main__":

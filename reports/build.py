@@ -13,7 +13,7 @@ from auditor.reports.figures import Row
 from auditor.reports.images import Figure, Table, drawn
 from auditor.reports.judge import GATE, judge_view
 from auditor.reports.loop import loop_figure, stages, stages_of
-from auditor.reports.suite_figures import forest_figure, group_figures, spread_figures, suite_forest
+from auditor.reports.suite_figures import forest_figure, group_figures, reliability_figure, spread_figures, suite_forest
 from auditor.reports.text import humanise
 from auditor.reports.transcripts import groups_of, headline_scorers, metric_of
 from auditor.reports.view import Facts, Page, SuiteView, finding, forest_row, grouped, metric_line
@@ -136,7 +136,8 @@ def _figures(source: Source, name: str, metrics: Sequence[Metric], verdicts: Seq
         scorers = headline_scorers(suite, metrics, source.store.counts(source.run.run_id, name))
         units = {scorer: (found.unit if (found := metric_of(scorer, metrics)) is not None else "") for scorer in scorers}
         spreads = spread_figures(source.store, source.run.run_id, name, units)
-    return [*([forest] if forest else []), *group_figures(metrics, suite), *spreads]
+    first = [figure for figure in (forest, reliability_figure(metrics)) if figure is not None]
+    return [*first, *group_figures(metrics, suite), *spreads]
 
 
 def _unscored(source: Source, name: str) -> Facts:

@@ -6,6 +6,7 @@ The Content-Security-Policy allows images from data URIs and the one style block
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import tempfile
@@ -58,6 +59,7 @@ def render(page: Page) -> str:
     return environment.get_template("report.html").render(context)
 
 
+@functools.cache
 def template_environment() -> Environment:
     """Autoescape for everything; each printed text has its invisible characters written out first."""
     environment = Environment(
@@ -95,7 +97,7 @@ def write_atomically(out: Path, text: str) -> Path:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_umask())  # a temporary file is private, a report is an ordinary one
         os.replace(temporary, out)
     except OSError as error:
         if temporary is not None:
@@ -104,3 +106,9 @@ def write_atomically(out: Path, text: str) -> Path:
             f"cannot write the report to {str(out)!r}: {error.strerror or error}; pass -o with a file in a folder that you may write to"
         ) from None
     return out
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from auditor.reports import charts, numbers, wording
-from auditor.reports.charts import Bar
+from auditor.reports.charts import Bar, Bin
 from auditor.reports.figures import Row, forest, row_of
 from auditor.reports.images import Figure, Table, drawn
 from auditor.reports.svg import nice_step
@@ -18,6 +18,7 @@ from auditor.schema import Metric, Suite, Verdict
 from auditor.store import Store
 
 MOST_ROWS, MOST_GROUPS, MOST_GROUP_FIGURES, MOST_SPREADS = 18, 14, 3, 3
+RELIABILITY = ("reliability_confidence", "reliability_accuracy")
 FEW = 60  # samples up to which each one is a dot
 SHAPES = "Square: fails. Disc: passes. Diamond: inconclusive. Ring: not assessed. Dot: no criterion. The shaded side is the wrong one."
 
@@ -66,7 +67,7 @@ def group_figures(metrics: Sequence[Metric], suite: Suite | None) -> list[Figure
     """Bars by group for the measurements that were split; the headline ones first."""
     split: dict[str, list[Metric]] = {}
     for metric in metrics:
-        if metric.group != "all" and numbers.is_number(metric.value):
+        if metric.group != "all" and metric.name not in RELIABILITY and numbers.is_number(metric.value):
             split.setdefault(metric.name, []).append(metric)
     headline = [name.rpartition(".")[2] for name in suite.headline] if suite is not None else []
     names = sorted((n for n in split if len(split[n]) > 1), key=lambda n: headline.index(n) if n in headline else len(headline))
@@ -88,6 +89,28 @@ def _group_figure(name: str, metrics: Sequence[Metric]) -> Figure:
         note=note,
         alt=f"Bars of {lower_first(humanise(name))} for {len(shown)} groups with 95 % intervals. The table below holds the values.",
         table=Table(headers=("Group", "Value", "95 % interval", "Samples"), rows=rows),
+    )
+
+
+def reliability_figure(metrics: Sequence[Metric]) -> Figure | None:
+    """Accuracy against confidence, where a suite gives both by bin: ``reliability_confidence`` and ``reliability_accuracy``, one group per bin."""
+    confidence, accuracy = ({m.group: m for m in metrics if m.name == name and numbers.is_number(m.value)} for name in RELIABILITY)
+    bins = []
+    for group, metric in confidence.items():
+        right = accuracy.get(group)
+        if right is None or metric.value is None or right.value is None:
+            continue
+        ends = (right.ci.low, right.ci.high) if right.ci is not None else (None, None)
+        bins.append((group, Bin(confidence=metric.value, accuracy=right.value, n=right.n, low=ends[0], high=ends[1])))
+    if not bins:
+        return None
+    rows = tuple((g, numbers.number(b.confidence, "share"), numbers.number(b.accuracy, "share"), numbers.count(b.n)) for g, b in bins)
+    return drawn(
+        partial(charts.reliability, [b for _, b in bins]),
+        caption="Confidence against right answers",
+        note="On the dashed line confidence is earned; in the shaded half the model is surer than it is right. Larger rings hold more samples.",
+        alt=f"Reliability diagram of {numbers.plural(len(bins), 'bin')}. The table below holds the values.",
+        table=Table(headers=("Bin", "Mean confidence", "Right answers", "Samples"), rows=rows),
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 
 from auditor.errors import InputError
@@ -102,7 +102,9 @@ def judge_metrics(data: SuiteData, scores: Sequence[Score], judge: str, group: s
         build.statistic("length_bias", ("judge", "human", "longer"), length_bias, unit="log-odds", group=group),
         build.proportion("share_unparseable", "unparseable", group=group, higher_is_better=False),
     ]
-    return [*metrics, *_against_people(build, data.samples, group), _self_preference(build, group), *_option_mass(build, group)]
+    metrics += [*_against_people(build, data.samples, group), _self_preference(build, group), *_option_mass(build, group)]
+    # What a file's people or authors do not allow is said once, in the model's own lines.
+    return metrics if group == "all" else [metric for metric in metrics if metric.n + metric.n_unscored > 0]
 
 
 def _derived(samples: Sequence[Sample], scores: Iterable[Score], judge: str) -> list[Score]:
@@ -175,13 +177,24 @@ def _item_flags(samples: Sequence[Sample]) -> list[str]:
 
 
 def facet_metrics(data: SuiteData) -> list[Metric]:
-    """Agreement by the items' facets (kind, topic, language, …) and by which answer is the longer, for values with MIN_GROUP items."""
+    """Agreement, order consistency and first-position bias by the items' facets (kind, topic, language, …) and by which answer is the longer.
+
+    A facet counts if it has two or more values, and a value if it has MIN_GROUP items.
+    """
     build = MetricBuilder(suite=NAME, samples=data.samples, scores=data.scores, seed=data.context.seed)
-    counts = Counter(facet for sample in data.samples if sample.target is not None for facet in _facets(sample))
-    found = sorted(facet for facet, count in counts.items() if count >= MIN_GROUP)
-    return [build.proportion("agreement", "agreement", group=f"{name}:{value}", higher_is_better=True,
-                             where=lambda sample, facet=(name, value): facet in _facets(sample))  # type: ignore[misc]
-            for name, value in found]
+    counts = Counter(facet for sample in data.samples for facet in _facets(sample))
+    values = Counter(name for name, _ in counts)
+    metrics = []
+    for facet in sorted(facet for facet, count in counts.items() if count >= MIN_GROUP and values[facet[0]] > 1):
+        group, where = ":".join(facet), _has(facet)
+        metrics += [build.proportion("agreement", "agreement", group=group, where=where, higher_is_better=True),
+                    build.proportion("order_consistency", "order_consistency", group=group, where=where, higher_is_better=True),
+                    build.mean("first_position_bias", "first_position_bias", group=group, where=where, bounds=(-0.5, 0.5), unit="probability − ½")]
+    return metrics
+
+
+def _has(facet: tuple[str, str]) -> Callable[[Sample], bool]:
+    return lambda sample: facet in _facets(sample)
 
 
 def _facets(sample: Sample) -> list[tuple[str, str]]:

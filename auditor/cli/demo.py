@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from auditor.cli.running import RunArguments, audit
-from auditor.cli.text import interval, number, printable
+from auditor.cli.text import printable
+from auditor.reports import numbers
 from auditor.schema import Verdict
 
 
@@ -54,5 +55,5 @@ def _sentence(verdict: Verdict) -> str:
     if metric is None or metric.value is None:
         return printable(f"{criterion.metric}: not assessed ({verdict.reason})")
     word = {"fail": "FAILS", "pass": "passes", "inconclusive": "is inconclusive", "not_assessed": "is not assessed"}[verdict.outcome]
-    return printable(f"{criterion.metric} {word}: {number(metric.value, metric.unit)} [{interval(metric)}], must be {criterion.direction} "
-                     f"{number(criterion.bound, metric.unit)}")
+    return printable(f"{criterion.metric} {word}: {numbers.value_with_interval(metric)}, must be "
+                     f"{numbers.bound(criterion.bound, criterion.direction, metric.unit)}")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from auditor.cli.output import check_format, print_json, table
-from auditor.cli.text import number
 from auditor.engine.suites import load_suite, load_suites
 from auditor.errors import InputError
+from auditor.reports.numbers import plain
 from auditor.schema import Context, Suite, to_dict
 
 
@@ -46,7 +46,7 @@ def print_suite(suite: Suite) -> None:
     print(f"{suite.title} ({suite.name} {suite.version})\n\n{suite.question}\n\nMethod: {suite.method}\n\nLimits: {suite.limits}\n\nReference: {suite.reference}\n")
     print(f"{facts['items']} items in {facts['clusters']} clusters: " + ", ".join(f"{task or 'all'} {count}" for task, count in facts["tasks"].items()) + "\n")
     table("Criteria", ("metric", "must be", "source", "why"),
-          [(criterion.metric, f"{criterion.direction} {number(criterion.bound, '')}", criterion.source, criterion.rationale) for criterion in suite.criteria])
+          [(criterion.metric, f"{criterion.direction} {plain(criterion.bound)}", criterion.source, criterion.rationale) for criterion in suite.criteria])
 
 
 def write_prompts(suite: Suite, path: Path) -> int:

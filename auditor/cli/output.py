@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from auditor.cli.text import interval, number, printable, verdict_rows
+from auditor.cli.text import printable, verdict_rows
 from auditor.errors import InputError
+from auditor.reports.numbers import interval, number
 from auditor.schema import to_dict
 from auditor.store import Store
 from auditor.store.records import StoredRun
@@ -76,7 +77,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def print_metrics(store: Store, run: StoredRun) -> None:
     metrics, verdicts = store.metrics(run.run_id), store.verdicts(run.run_id)
-    rows = [(metric.suite, metric.name + ("" if metric.group == "all" else f" ({metric.group})"), number(metric.value, metric.unit), interval(metric),
+    rows = [(metric.suite, metric.name + ("" if metric.group == "all" else f" ({metric.group})"), number(metric.value, metric.unit) if metric.value is not None else "–", interval(metric.ci, metric.unit),
              str(metric.n), str(metric.n_clusters), str(metric.n_unscored), "; ".join(filter(None, (metric.reason, *metric.flags))))
             for metric in metrics]
     table(f"Metrics of run {run.run_id}, model {run.spec.model.uri}", ("suite", "metric", "value", "95 % interval", "n", "clusters", "unscored", "notes"), rows)

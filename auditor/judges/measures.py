@@ -14,13 +14,12 @@ from auditor.judges.labels import Label, read_verdict
 from auditor.judges.pairwise import TIE_BAND, judgment
 from auditor.schema import Judgment, JudgmentStatus, Sample, Score, ScoreStatus
 
-CODES: Mapping[str, float] = {"a": 1.0, "tie": 0.0, "b": -1.0}
+CODES: Mapping[str, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
+GAP = -1.0  # in the column of a rater who did not label the item
 
 
-def label_of(preference: float | None) -> Label | None:
+def label_of(preference: float) -> Label:
     """The judge's word from its soft label for a; opposite verdicts that balance are a tie too."""
-    if preference is None:
-        return None
     return "tie" if abs(preference - 0.5) <= TIE_BAND else _side(preference)
 
 
@@ -76,60 +75,56 @@ def _score(sample: Sample, epoch: int, scorer: str, value: float | None, given: 
     told = "" if given.ab is None or given.ba is None else f"P(a is better): {given.ab:.3f} with a first, {given.ba:.3f} with b first"
     status: ScoreStatus = given.status if given.status in ("refused", "unparseable") else "error"
     explanation = "; ".join(part for part in (told, given.explanation) if part)
-    return Score(sample_id=sample.id, scorer=scorer, value=value, epoch=epoch, answer=label_of(given.prefers_a) or "",
+    answer = "" if given.prefers_a is None else label_of(given.prefers_a)
+    return Score(sample_id=sample.id, scorer=scorer, value=value, epoch=epoch, answer=answer,
                  explanation=explanation, status="scored" if value is not None else status)
 
 
-def columns(sample: Sample, preference: float, judge: str = "") -> dict[str, float]:
+def columns(sample: Sample, preference: float, judge: str, most_raters: int) -> dict[str, float]:
     """Further numbers of one item on which the judge gave a verdict; those that do not exist for it are left out.
 
-    ``judge``, ``human``: verdict and majority label as 1 (a), 0 (tie), −1 (b). ``agreement_without_ties``: where neither is a tie.
+    ``judge``, ``human``: verdict and majority label as 1 (a), 0.5 (tie), 0 (b). ``agreement_without_ties``: where neither is a tie.
     ``human_ceiling``, ``rater_agreement``: share of pairs of people who agree, and of people with whom the judge agrees, where two or
-    more labelled the item. ``votes_a``, ``votes_tie``, ``votes_b``, ``disagreement``: labels of all raters with the judge among them, and
-    their nominal disagreement Σ_{c≠k} n_c·n_k/(m − 1). ``longer``: 1 where a is longer, −1 where b is.
-    ``self_preference``: judge's less people's preference for the answer by the judge's own model, where one of the two is.
+    more labelled the item. ``vote_0``, …: the labels of the judge and up to ``most_raters`` people, GAP beyond. ``judge_longer``,
+    ``human_longer``: their preference for the longer answer. ``self_preference``: judge's less people's preference for the answer by
+    the judge's own model, where one of the two is.
     """
     label = label_of(preference)
-    raters = list(sample.metadata.get("humans", {}).values())
-    values = {"judge": CODES[label or "tie"]}
+    raters: list[Label] = list(sample.metadata.get("humans", {}).values())
+    values = {"judge": CODES[label]}
     if sample.target is not None:
         values["human"] = CODES[sample.target]
-        if label != "tie" and sample.target != "tie":
+        if "tie" not in (label, sample.target):
             values["agreement_without_ties"] = float(label == sample.target)
     if raters:
-        votes = {name: float([*raters, label].count(name)) for name in CODES}
-        total = sum(votes.values())
-        values |= {f"votes_{name}": votes[name] for name in votes}
-        values["disagreement"] = (total**2 - sum(count**2 for count in votes.values())) / (total - 1)
+        votes = [CODES[given] for given in (label, *raters)]
+        values |= {f"vote_{k}": votes[k] if k < len(votes) else GAP for k in range(most_raters + 1)}
     if len(raters) > 1:
         pairs = list(combinations(raters, 2))
         values["human_ceiling"] = sum(one == other for one, other in pairs) / len(pairs)
         values["rater_agreement"] = sum(rater == label for rater in raters) / len(raters)
-    a, b = sample.choices
-    if len(a) != len(b):
-        values["longer"] = 1.0 if len(a) > len(b) else -1.0
+    return {**values, **_of_the_longer(sample, label), **_of_its_own(sample, preference, judge)}
+
+
+def _of_the_longer(sample: Sample, label: Label) -> dict[str, float]:
+    a, b = map(len, sample.choices)
+    if a == b or sample.target is None:
+        return {}
+    judge, human = CODES[label], CODES[sample.target]
+    return {"judge_longer": judge if a > b else 1 - judge, "human_longer": human if a > b else 1 - human}
+
+
+def _of_its_own(sample: Sample, preference: float, judge: str) -> dict[str, float]:
     own = own_answer(sample, judge)
-    if own is not None and sample.target is not None:
-        side = CODES[own]
-        values["self_preference"] = (0.5 + side * (preference - 0.5)) - (1 + side * CODES[sample.target]) / 2
-    return values
+    if own is None or sample.target is None:
+        return {}
+    difference = preference - CODES[sample.target]
+    return {"self_preference": difference if own == "a" else -difference}
 
 
-def annotator_columns(sample: Sample, preference: float, annotators: Sequence[str]) -> dict[str, float]:
-    """Columns of the alternative-annotator test (auditor.judges.statistics.advantage), three for each of ``annotators``.
-
-    Closeness is the share of the *other* annotators of the item with the same label; where there is no other, nothing was seen.
-    """
-    label, humans = label_of(preference), sample.metadata.get("humans", {})
-    values: dict[str, float] = {}
-    for name in annotators:
-        others = [given for other, given in humans.items() if other != name]
-        seen = name in humans and bool(others)
-        judge, person = others.count(label), others.count(humans.get(name))
-        values[f"{name}:seen"] = float(seen)
-        values[f"{name}:judge"] = float(seen and judge >= person)
-        values[f"{name}:person"] = float(seen and person >= judge)
-    return values
+def alpha(columns: tuple[np.ndarray, ...], weights_RN: np.ndarray) -> np.ndarray:
+    """Nominal Krippendorff's α of the columns ``vote_0``, …, with GAP as no label; who gave a label does not matter to it."""
+    return krippendorff_alpha("nominal")(tuple(np.where(column == GAP, np.nan, column) for column in columns), weights_RN)
 
 
 def own_answer(sample: Sample, judge: str) -> Label | None:

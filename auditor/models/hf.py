@@ -175,15 +175,15 @@ class HFModel:
     def _score(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Generation]:
         options = [[self._option_ids(option) for option in request.options] for request in requests]
         values = option_logprobs(self.model, list(prompts), options, self.clock)
-        if all(math.isnan(number) for row in values for option in row for number in option):
-            raise EngineError("the model returned NaN log-probabilities for every option; the weights are damaged or "
+        if not any(math.isfinite(number) for row in values for option in row for number in option):
+            raise EngineError("the model returned NaN or infinite log-probabilities for every option; the weights are damaged or "
                               f"overflow in {self.spec.dtype}: try --dtype float32")
         return [self._scored(*item) for item in zip(requests, prompts, values, strict=True)]
 
     def _scored(self, request: Request, prompt: list[int], values: list[list[float]]) -> Generation:
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(option) for option in values))
-        if any(math.isnan(number) for option in values for number in option):
-            return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned NaN log-probabilities")
+        if not all(math.isfinite(number) for option in values for number in option):
+            return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned a NaN or infinite log-probability")
         options = tuple(OptionLogprob(text=text, logprob=sum(tokens), token_logprobs=tuple(tokens))
                         for text, tokens in zip(request.options, values, strict=True))
         best = max(options, key=lambda option: option.logprob)

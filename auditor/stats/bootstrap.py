@@ -46,13 +46,16 @@ class Resampling:
             raise InputError(f"level={self.level}: pass a probability such as 0.95")
 
 
+PLAN = Resampling()
+
+
 def weighted_mean(columns: tuple[Floats, ...], weights_RN: Floats) -> Floats:
     """Weighted mean of the first column, (R,): the simplest ``fn``."""
     return weights_RN @ columns[0] / weights_RN.sum(1)
 
 
 def bootstrap_interval(columns: Sequence[ArrayLike], fn: Statistic, clusters: ArrayLike | None = None,
-                       plan: Resampling = Resampling()) -> Estimate | None:
+                       plan: Resampling = PLAN) -> Estimate | None:
     """``fn(columns, weights (R, N)) -> (R,)`` at equal weights, with its clustered BCa interval [1] at expanded quantiles [2].
 
     None when there is no row, or the statistic is undefined (not finite) on the whole data. ``ci`` is None, and ``flag`` says
@@ -71,7 +74,7 @@ def bootstrap_interval(columns: Sequence[ArrayLike], fn: Statistic, clusters: Ar
 
 
 def ratio_interval(numerator: ArrayLike, denominator: ArrayLike | None = None, clusters: ArrayLike | None = None,
-                   plan: Resampling = Resampling()) -> Estimate | None:
+                   plan: Resampling = PLAN) -> Estimate | None:
     """Σ numerator / Σ denominator over the rows (N,), with its clustered BCa interval; denominator None: the mean.
 
     The fast path of :func:`bootstrap_interval`: it works on cluster sums and never forms weights of rows. None and

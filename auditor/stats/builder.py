@@ -17,13 +17,12 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from auditor.errors import InputError
-from auditor.schema import ConfidenceInterval, Metric, Sample, Score
+from auditor.schema import Metric, Sample, Score
 from auditor.stats.bootstrap import Resampling, Statistic, bootstrap_interval, ratio_interval
 from auditor.stats.intervals import Estimate, Floats, mean_interval, no_variation, proportion_interval
-from auditor.stats.power import minimum_detectable_effect
+from auditor.stats.power import implied_error, minimum_detectable_effect
 
 Key = tuple[str, int]
 Table = Mapping[Key, Score]
@@ -196,13 +195,8 @@ def _with_mde(estimate: Estimate | None) -> Estimate | None:
     if estimate is None or estimate.ci is None or not estimate.ci.low <= 0 <= estimate.ci.high:
         return estimate
     df = max(estimate.n_clusters - 1, 1)
-    effect = minimum_detectable_effect(standard_error(estimate.ci, df), df=df)
+    effect = minimum_detectable_effect(implied_error(estimate.ci, df), df=df)
     return replace(estimate, flag=f"not significant; minimum detectable effect {effect:.3g} (power 80 %)")
-
-
-def standard_error(ci: ConfidenceInterval, df: float) -> float:
-    """The standard error that an interval implies: half its width over Student's t."""
-    return (ci.high - ci.low) / (2 * float(stats.t.ppf(0.5 + ci.level / 2, df)))
 
 
 def _warnings(estimate: Estimate) -> list[str]:

@@ -124,21 +124,28 @@ def _variance_df(sums_RG: Floats, sizes_G: Floats) -> Floats:
     return np.clip(DF_CREDIT * df_R, 1.0, max(cap, 1.0))
 
 
-def proportion_bounds(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-    """Interval of a proportion from cluster sums: (low, high, design effect, whether exact), each (R,). Needs G ≥ 2.
+def effective_size(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+    """(design effect, effective sample size) of a proportion, (R,) each. Needs G ≥ 2.
 
-    Unclustered (all sizes 1): Wilson [1], exact [2] below 13 successes or failures. Clustered: the same two on the effective size
-    n/deff·(z/t)² [3], deff = CR2 variance over binomial variance [4] and t at :func:`_variance_df`; exact below five
-    effective ones. At 0/n and n/n deff cannot be estimated: every cluster is taken as one draw, Σm²/Σm.
+    n/deff·(z/t)² [3], deff = CR2 variance [4] over binomial variance and t at :func:`_variance_df`; n when no cluster has two rows. At 0/n
+    and n/n deff cannot be estimated: every cluster is taken as one draw, deff = Σm²/Σm.
     """
     n, z = sizes_G.sum(), float(stats.norm.ppf(0.5 + level / 2))
     p_R = sums_RG.sum(-1) / n
     if (sizes_G == 1).all():
-        deff_R, effective_R, exact_below = np.ones_like(p_R), np.full_like(p_R, n), EXACT_BELOW
-    else:
-        deff_R, t_R = _design_effect(sums_RG, sizes_G), stats.t.ppf(0.5 + level / 2, _variance_df(sums_RG, sizes_G))
-        at_end_R = (p_R == 0) | (p_R == 1)
-        effective_R, exact_below = n / deff_R * np.where(at_end_R, 1.0, (z / t_R) ** 2), EXACT_BELOW_CLUSTERED
+        return np.ones_like(p_R), np.full_like(p_R, n)
+    deff_R, t_R = _design_effect(sums_RG, sizes_G), stats.t.ppf(0.5 + level / 2, _variance_df(sums_RG, sizes_G))
+    return deff_R, n / deff_R * np.where((p_R == 0) | (p_R == 1), 1.0, (z / t_R) ** 2)
+
+
+def proportion_bounds(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+    """Interval of a proportion from cluster sums: (low, high, design effect, whether exact), each (R,). Needs G ≥ 2.
+
+    Wilson [1] on the effective size; exact [2] below 13 successes or failures, clustered: below five effective ones.
+    """
+    p_R = sums_RG.sum(-1) / sizes_G.sum()
+    deff_R, effective_R = effective_size(sums_RG, sizes_G, level)
+    exact_below = EXACT_BELOW if (sizes_G == 1).all() else EXACT_BELOW_CLUSTERED
     exact_R = effective_R * np.minimum(p_R, 1 - p_R) < exact_below
     wilson, exact = wilson_bounds(p_R, effective_R, level), clopper_pearson_bounds(p_R, effective_R, level)
     return np.where(exact_R, exact[0], wilson[0]), np.where(exact_R, exact[1], wilson[1]), deff_R, exact_R

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statsmodels.stats.multitest import multipletests
-
 from auditor.errors import InputError
 
 
@@ -31,6 +29,8 @@ def benjamini_yekutieli(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _adjust(p_values: Sequence[float | None], method: str) -> list[float | None]:
+    from statsmodels.stats.multitest import multipletests  # slow to import; most commands never adjust
+
     given = [p for p in p_values if p is not None]
     bad = [p for p in given if not 0 <= p <= 1]
     if bad:

@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from auditor.errors import StoreError
+from auditor.errors import StoreError, StoreLockedError
 from auditor.store.migrations import MIGRATIONS
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,6 @@ _CONFIG: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_kn
 
 # POSIX file locks belong to a process: closing any descriptor of the file drops them all. So a process opens one at a time.
 _ONE_AT_A_TIME = threading.RLock()
-
-
-class StoreLockedError(StoreError):
-    """Another process holds the database file."""
 
 
 class _NotReady(Exception):

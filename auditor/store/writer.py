@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from auditor.errors import InputError, StoreError, UnknownNameError
+from auditor.errors import InputError, StoreError, StoreLockedError, UnknownNameError
 from auditor.schema import Metric, Reply, Request, RunRecord, Sample, Score, Verdict, to_dict
 from auditor.store import codec, journal, lines
-from auditor.store.database import StoreLockedError, connect
+from auditor.store.database import connect
 from auditor.store.journal import Journal
 from auditor.store.transfer import transfer
 

@@ -109,6 +109,12 @@ def test_sections_hold_what_makes_the_run_repeatable(page: Any) -> None:
         assert expected in page.text, expected
 
 
+def test_a_suite_that_gives_bins_gets_a_reliability_diagram(page: Any) -> None:
+    assert "Confidence against right answers" in page.text
+    assert "90% to 100% 95.0 % 66.0 % 180" in page.text
+    assert "Reliability accuracy, by group" not in page.text
+
+
 def test_long_texts_are_cut_with_a_note(page: Any) -> None:
     assert "more characters are not shown here" in page.text
     assert "word" * 1_000 not in page.text

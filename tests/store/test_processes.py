@@ -10,7 +10,7 @@ import pytest
 
 from auditor.errors import StoreError
 from auditor.store import RunWriter, Store, database, writer
-from auditor.store.database import StoreLockedError
+from auditor.errors import StoreLockedError
 from auditor.store.journal import directory
 
 # Holds the database, for writing or for reading, until its input is closed.

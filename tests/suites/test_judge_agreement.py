@@ -261,6 +261,7 @@ def test_facets_of_fewer_than_ten_items_have_no_line() -> None:
     metrics = audit(good, samples)
     assert metrics["agreement[topic:many]"].n == 11
     assert "agreement[topic:few]" not in metrics
+    assert "agreement[better answer:shorter]" not in metrics  # all items have the same value
 
 
 # -- public recorded judges -----------------------------------------------------------------------------------------------
