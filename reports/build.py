@@ -15,7 +15,7 @@ from auditor.reports.judge import GATE, judge_view
 from auditor.reports.loop import loop_figure, stages, stages_of
 from auditor.reports.suite_figures import forest_figure, group_figures, reliability_figure, spread_figures, suite_forest
 from auditor.reports.text import humanise
-from auditor.reports.transcripts import groups_of, headline_scorers, metric_of
+from auditor.reports.transcripts import Counts, groups_of, headline_scorers, metric_of
 from auditor.reports.view import Facts, Page, SuiteView, finding, forest_row, grouped, metric_line
 from auditor.schema import Metric, Suite, Verdict
 from auditor.store import Store, StoredRun
@@ -105,6 +105,7 @@ def _suite_view(source: Source, name: str, position: int) -> SuiteView:
     hidden = source.redact and (suite is None or suite.harmful)
     versions = dict(zip(source.run.spec.suites, source.run.spec.suite_versions, strict=False))
     suite_id = f"suite-{position}"
+    counts = source.store.counts(source.run.run_id, name)
     return SuiteView(
         id=suite_id,
         position=position,
@@ -118,9 +119,9 @@ def _suite_view(source: Source, name: str, position: int) -> SuiteView:
         version=versions.get(name, ""),
         findings=tuple(finding(v, suite_id, _title(source, name)) for v in verdicts),
         lines=tuple(metric_line(m) for m in metrics),
-        figures=tuple(_figures(source, name, metrics, verdicts)),
-        transcripts=() if hidden or suite is None else groups_of(source.store, source.run.run_id, suite, metrics),
-        unscored=_unscored(source, name),
+        figures=tuple(_figures(source, name, metrics, verdicts, counts)),
+        transcripts=() if hidden or suite is None else groups_of(source.store, source.run.run_id, suite, metrics, counts),
+        unscored=_unscored(counts),
         redacted=hidden,
         note=""
         if suite is None or not versions.get(name) or suite.version == versions[name]
@@ -128,22 +129,22 @@ def _suite_view(source: Source, name: str, position: int) -> SuiteView:
     )
 
 
-def _figures(source: Source, name: str, metrics: Sequence[Metric], verdicts: Sequence[Verdict]) -> list[Figure]:
+def _figures(source: Source, name: str, metrics: Sequence[Metric], verdicts: Sequence[Verdict], counts: Counts) -> list[Figure]:
     suite = source.suites.get(name)
     forest = suite_forest(metrics, verdicts)
     spreads: list[Figure] = []
     if suite is not None:
-        scorers = headline_scorers(suite, metrics, source.store.counts(source.run.run_id, name))
+        scorers = headline_scorers(suite, metrics, counts)
         units = {scorer: (found.unit if (found := metric_of(scorer, metrics)) is not None else "") for scorer in scorers}
         spreads = spread_figures(source.store, source.run.run_id, name, units)
     first = [figure for figure in (forest, reliability_figure(metrics)) if figure is not None]
     return [*first, *group_figures(metrics, suite), *spreads]
 
 
-def _unscored(source: Source, name: str) -> Facts:
+def _unscored(counts: Counts) -> Facts:
     """Scorers with samples that got no value: ``refused 3, error 1 (of 200)``."""
     facts = []
-    for scorer, statuses in source.store.counts(source.run.run_id, name).items():
+    for scorer, statuses in counts.items():
         missing = {status: n for status, n in statuses.items() if status != "scored" and n}
         if missing:
             listing = ", ".join(f"{status} {n:,}" for status, n in missing.items())

@@ -14,6 +14,7 @@ from auditor.store import Store, Transcript
 WORST, TYPICAL, UNSCORED, SCORERS = 3, 2, 1, 3
 MESSAGES = 12  # of a long conversation the last ones are shown
 MESSAGE_LIMIT = 2_000
+Counts = Mapping[str, Mapping[str, int]]  # scorer -> status -> number of scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +58,16 @@ class TranscriptGroup:
     items: tuple[TranscriptView, ...]
 
 
-def groups_of(store: Store, run_id: str, suite: Suite, metrics: Sequence[Metric]) -> tuple[TranscriptGroup, ...]:
+def groups_of(store: Store, run_id: str, suite: Suite, metrics: Sequence[Metric], counts: Counts) -> tuple[TranscriptGroup, ...]:
     """Transcripts of the suite's headline scorers: the worst, the typical, and one that could not be scored."""
     result = []
-    for scorer in headline_scorers(suite, metrics, store.counts(run_id, suite.name)):
+    for scorer in headline_scorers(suite, metrics, counts):
         metric = metric_of(scorer, metrics)
         better = metric.higher_is_better if metric is not None else None
         views: list[TranscriptView] = []
         seen: set[str] = set()
-        for order, limit in (("worst", WORST), ("typical", TYPICAL), ("unscored", UNSCORED)):
+        unscored = [("unscored", UNSCORED)] if set(counts[scorer]) - {"scored"} else []
+        for order, limit in [("worst", WORST), ("typical", TYPICAL), *unscored]:
             found = store.transcripts(run_id, suite.name, scorer, order=order, limit=limit + len(seen), higher_is_better=better)  # type: ignore[arg-type]
             fresh = [t for t in found if f"{t.sample_id}|{t.epoch}" not in seen][:limit]
             seen |= {f"{t.sample_id}|{t.epoch}" for t in fresh}
@@ -75,7 +77,7 @@ def groups_of(store: Store, run_id: str, suite: Suite, metrics: Sequence[Metric]
     return tuple(result)
 
 
-def headline_scorers(suite: Suite, metrics: Sequence[Metric], counts: dict[str, dict[str, int]]) -> list[str]:
+def headline_scorers(suite: Suite, metrics: Sequence[Metric], counts: Counts) -> list[str]:
     """At most three scorers: those named like the headline metrics, else those with most scores."""
     named = [name.rpartition(".")[2] for name in (*suite.headline, *(c.metric for c in suite.criteria))]
     chosen = [scorer for name in dict.fromkeys(named) for scorer in counts if scorer == name]

@@ -6,7 +6,7 @@ import datetime
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditor.engine import environment, gate

@@ -1,18 +1,21 @@
 """What one judgment on one labelled pair says about the judge: scores, and the columns that the suite's statistics are made of.
 
-A column value None means that the quantity does not exist for this item (no human label, say); an unscored judgment is another thing,
-and keeps its status.
+Shapes: N items, R resamples.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
+
+import numpy as np
 
 from auditor.judges.labels import Label, read_verdict
 from auditor.judges.pairwise import TIE_BAND, judgment
 from auditor.schema import Judgment, JudgmentStatus, Sample, Score, ScoreStatus
+from auditor.stats import krippendorff_alpha
+from auditor.stats.alt_test import MIN_ITEMS
 
 CODES: Mapping[str, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
 GAP = -1.0  # in the column of a rater who did not label the item
@@ -122,9 +125,28 @@ def _of_its_own(sample: Sample, preference: float, judge: str) -> dict[str, floa
     return {"self_preference": difference if own == "a" else -difference}
 
 
-def alpha(columns: tuple[np.ndarray, ...], weights_RN: np.ndarray) -> np.ndarray:
-    """Nominal Krippendorff's α of the columns ``vote_0``, …, with GAP as no label; who gave a label does not matter to it."""
-    return krippendorff_alpha("nominal")(tuple(np.where(column == GAP, np.nan, column) for column in columns), weights_RN)
+def alpha(votes: tuple[np.ndarray, ...], weights_RN: np.ndarray) -> np.ndarray:
+    """Nominal Krippendorff's α, (R,), of the columns ``vote_0``, …: GAP is no label, and who gave a label does not matter to it."""
+    return krippendorff_alpha("nominal")(tuple(np.where(vote == GAP, np.nan, vote) for vote in votes), weights_RN)
+
+
+def advantage_columns(judge_N: np.ndarray, humans_KN: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Two columns (N,) for each annotator with MIN_ITEMS shared items, for :func:`advantage`: whether the annotator and another person
+    labelled the item, and whether the judge then agrees with at least as many of the others as the annotator does. Gaps are NaN."""
+    columns: list[np.ndarray] = []
+    for j, own_N in enumerate(humans_KN):
+        others = np.delete(humans_KN, j, axis=0)
+        seen_N = ~np.isnan(own_N) & (~np.isnan(others)).any(0)
+        if seen_N.sum() >= MIN_ITEMS:
+            wins_N = (others == judge_N).sum(0) >= (others == own_N).sum(0)
+            columns += [seen_N.astype(float), (seen_N & wins_N).astype(float)]
+    return tuple(columns)
+
+
+def advantage(columns: tuple[np.ndarray, ...], weights_RN: np.ndarray) -> np.ndarray:
+    """Average advantage probability ρ, (R,) (Calderon et al. 2025, arXiv 2501.10970, section 3): mean over annotators of their share of wins."""
+    with np.errstate(invalid="ignore"):
+        return np.mean([(weights_RN @ wins_N) / (weights_RN @ seen_N) for seen_N, wins_N in zip(columns[::2], columns[1::2], strict=True)], axis=0)
 
 
 def own_answer(sample: Sample, judge: str) -> Label | None:

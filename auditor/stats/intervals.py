@@ -4,7 +4,7 @@ Shapes: N rows, G clusters, R replications (a leading axis, or none). The ``*_bo
 ``sums_RG`` and cluster sizes ``sizes_G``, so the same code serves one audit and a coverage simulation of thousands;
 ``proportion_interval`` and ``mean_interval`` take the rows of one audit.
 
-The two constants below were settled by simulation against the coverage rule of the tests (tests/stats/test_coverage.py).
+The constants below were settled by simulation against the coverage rule of the tests (tests/stats/test_coverage.py).
 
 References
 [1] Wilson (1927), Probable inference, the law of succession, and statistical inference. JASA 22.
@@ -161,20 +161,28 @@ def _design_effect(sums_RG: Floats, sizes_G: Floats) -> Floats:
     return np.where(binomial_R > 0, deff_R, (sizes_G**2).sum() / n)
 
 
-def mean_bounds(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+def mean_bounds(sums_RG: Floats, sizes_G: Floats, bounds: tuple[float, float] | None = None, level: float = 0.95) -> tuple[Floats, Floats]:
     """Interval of a mean from cluster sums, (R,) each. Needs G ≥ 2 and some variation between clusters.
 
-    Student's t on the CR2 error with Satterthwaite df [4], widened on the side where Hall's transformation [5] for
-    the skewness of the cluster sums reaches further: g(T) = T + a·T²/3 + a²·T³/27 + a/6, a = Σe³/(Σe²)^1.5.
+    Student's t on the CR2 error with Satterthwaite df [4], clipped to ``bounds`` and widened for skewness on the side where another
+    interval reaches further. For a bounded quantity that is Wilson's [1], with the effective size p(1 − p)/variance of the mean p rescaled to
+    0..1; else Hall's [5]: t after the transformation g(T) = T + a·T²/3 + a²·T³/27 + a/6, a = Σe³/(Σe²)^1.5.
     """
-    n, t = sizes_G.sum(), float(stats.t.ppf(0.5 + level / 2, max(satterthwaite_df(sizes_G), 1.0)))
-    mean_R, e_RG = sums_RG.sum(-1) / n, _residuals(sums_RG, sizes_G)
+    n, df = sizes_G.sum(), max(satterthwaite_df(sizes_G), 1.0)
+    mean_R, e_RG, t = sums_RG.sum(-1) / n, _residuals(sums_RG, sizes_G), float(stats.t.ppf(0.5 + level / 2, df))
     square_R = (e_RG**2).sum(-1)
-    skew_R = (e_RG**3).sum(-1) / np.where(square_R > 0, square_R, 1.0) ** 1.5
-    skew_R = np.where(np.abs(skew_R) < 1e-6, 1e-6, skew_R)
-    error_R = np.sqrt(square_R) / n
-    low, high = (3 / skew_R * (np.cbrt(1 + skew_R * (q - skew_R / 6)) - 1) for q in (t, -t))  # g⁻¹(±t)
-    return mean_R - error_R * np.maximum(low, t), mean_R - error_R * np.minimum(high, -t)
+    reach_R = t * np.sqrt(square_R) / n
+    if bounds is None:
+        skew_R = (e_RG**3).sum(-1) / np.where(square_R > 0, square_R, 1.0) ** 1.5
+        skew_R = np.where(np.abs(skew_R) < 1e-6, 1e-6, skew_R)
+        top, bottom = (3 / skew_R * (np.cbrt(1 + skew_R * (q - skew_R / 6)) - 1) / t for q in (t, -t))  # g⁻¹(±t) in units of t
+        return mean_R - reach_R * np.maximum(top, 1), mean_R - reach_R * np.minimum(bottom, -1)
+    span = bounds[1] - bounds[0]
+    p_R = np.clip((mean_R - bounds[0]) / span, 0, 1)
+    shrink_R = float(stats.norm.ppf(0.5 + level / 2)) / stats.t.ppf(0.5 + level / 2, np.minimum(_variance_df(sums_RG, sizes_G), df))
+    low, high = wilson_bounds(p_R, p_R * (1 - p_R) * (n * span * shrink_R) ** 2 / square_R, level)
+    low_R, high_R = np.minimum(bounds[0] + span * low, mean_R - reach_R), np.maximum(bounds[0] + span * high, mean_R + reach_R)
+    return np.maximum(low_R, bounds[0]), np.minimum(high_R, bounds[1])
 
 
 def proportion_interval(values: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95) -> Estimate | None:
@@ -203,7 +211,7 @@ def proportion_interval(values: ArrayLike, clusters: ArrayLike | None = None, le
 
 def mean_interval(values: ArrayLike, clusters: ArrayLike | None = None, bounds: tuple[float, float] | None = None,
                   level: float = 0.95) -> Estimate | None:
-    """Mean of ``values`` (N,) with the interval of :func:`mean_bounds`, clipped to ``bounds``.
+    """Mean of ``values`` (N,) with the interval of :func:`mean_bounds`.
 
     None when there is no row. ``ci`` None with a single cluster, or when all cluster means are equal and no bounds are given (with
     bounds: :func:`no_variation_interval`). Raises InputError for a value outside the bounds.
@@ -219,10 +227,8 @@ def mean_interval(values: ArrayLike, clusters: ArrayLike | None = None, bounds: 
         return no_variation(Estimate(value=value, ci=None, n=n, n_clusters=g), bounds, level)
     if g == 1:
         return Estimate(value=value, ci=None, n=n, n_clusters=g, flag="one cluster only: no interval")
-    low, high = (float(end) for end in mean_bounds(sums_G, sizes_G, level))
-    if bounds is not None:
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-    method = ("cluster-robust t (CR2)" if g < n else "Student t") + ", skewness-adjusted"
+    low, high = (float(end) for end in mean_bounds(sums_G, sizes_G, bounds, level))
+    method = ("cluster-robust t (CR2)" if g < n else "Student t") + (", skewness-adjusted" if bounds is None else ", Wilson towards the bounds")
     ci = ConfidenceInterval(low=low, high=high, level=level, method=method)
     iid = float(values_N.var(ddof=1)) / n
     return Estimate(value=value, ci=ci, n=n, n_clusters=g, design_effect=variance / iid if iid > 0 else None)

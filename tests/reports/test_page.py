@@ -111,7 +111,7 @@ def test_sections_hold_what_makes_the_run_repeatable(page: Any) -> None:
 
 def test_a_suite_that_gives_bins_gets_a_reliability_diagram(page: Any) -> None:
     assert "Confidence against right answers" in page.text
-    assert "90% to 100% 95.0 % 66.0 % 180" in page.text
+    assert "90 % to 100 % 95.0 % 66.0 % 68" in page.text
     assert "Reliability accuracy, by group" not in page.text
 
 

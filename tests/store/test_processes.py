@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from auditor.errors import StoreError
+from auditor.errors import StoreError, StoreLockedError
 from auditor.store import RunWriter, Store, database, writer
-from auditor.errors import StoreLockedError
 from auditor.store.journal import directory
 
 # Holds the database, for writing or for reading, until its input is closed.

@@ -14,9 +14,9 @@ import pytest
 
 from auditor.errors import InputError
 from auditor.judges.gate import GATE_CRITERIA, Gate, gate
-from auditor.judges.measures import label_of, recorded_judgment, same_model
-from auditor.judges.statistics import cohen_kappa
+from auditor.judges.measures import CODES, GAP, alpha, label_of, recorded_judgment, same_model
 from auditor.schema import Context, Generation, Judgment, Metric, OptionLogprob, Replies, Sample, SuiteData, Verdict, user
+from auditor.stats import cohen_kappa
 from auditor.suites.judge_agreement import SUITE
 from auditor.verdict import decide_all
 
@@ -203,6 +203,18 @@ def test_people_who_disagree_set_a_low_ceiling_and_are_flagged() -> None:
     assert metrics["human_ceiling"].higher_is_better is None
 
 
+def test_alpha_with_gaps_on_krippendorffs_own_example() -> None:
+    """Krippendorff 2011, section C: four observers, twelve units, gaps; nominal alpha 0.743. Which observer labelled does not matter."""
+    table = """1 2 3 3 2 1 4 1 2 . . .
+               1 2 3 3 2 2 4 1 2 5 . 3
+               . 3 3 3 2 3 4 2 2 5 1 .
+               1 2 3 3 2 4 4 1 2 5 1 ."""
+    units = list(zip(*(line.split() for line in table.splitlines()), strict=True))
+    packed = [[float(label) for label in unit if label != "."] for unit in units]
+    votes = tuple(np.array([labels[k] if k < len(labels) else GAP for labels in packed]) for k in range(4))
+    assert alpha(votes, np.ones((1, 12)))[0] == pytest.approx(0.743, abs=5e-4)
+
+
 def test_what_needs_more_people_is_not_made_with_one() -> None:
     metrics = audit(good)
     for name in ("human_ceiling", "rater_agreement", "alt_test_winning_rate", "alt_test_advantage", "self_preference"):
@@ -230,7 +242,9 @@ def test_the_alternative_annotator_test(judge_noise: float, omega: float) -> Non
     advantage_ = metrics["alt_test_advantage[judge:J]"]
     assert advantage_.value is not None
     assert (advantage_.value > 0.8) == (omega == 1.0)
-    assert "5 annotators, ε = 0.2" in advantage_.flags
+    assert advantage_.ci is not None
+    assert advantage_.ci.low < advantage_.value < advantage_.ci.high
+    assert any("5 annotators, ε = 0.2" in flag for flag in advantage_.flags)
 
 
 def test_self_preference_needs_the_judges_name_among_the_authors() -> None:
@@ -290,11 +304,10 @@ def test_metrics_of_recorded_judges_re_derive_the_published_ones(subset: str) ->
 def test_published_kappa_between_orders_holds_and_that_against_gold_does_not() -> None:
     path = SHARED / "llmbar" / "Natural" / "evaluators.json"
     published, samples = json.loads(path.read_text()), SUITE.load(path)
-    by_order = {"a": 1.0, "b": -1.0}
     for name in ("GPT-4/CoT", "Falcon/Vanilla", "LLaMA2/Swap", "ChatGPT-0301/Metrics_Reference"):
         judged = [recorded_judgment(sample, name) for sample in samples]
-        ab, ba = (np.array([by_order[str(label_of(getattr(one, order)))] for one in judged]) for order in ("ab", "ba"))
-        gold = np.array([by_order[str(sample.target)] for sample in samples])
+        ab, ba = (np.array([CODES[label_of(getattr(one, order))] for one in judged]) for order in ("ab", "ba"))
+        gold = np.array([CODES[str(sample.target)] for sample in samples])
         ones = np.ones((1, len(samples)))
         assert cohen_kappa((ab, ba), ones)[0] == pytest.approx(published[name]["statistics"]["kappa_agreement"])
         # The file's "kappa_False" of 0.26 beside 94 of 100 right cannot be a kappa of these labels; ours can.
@@ -309,7 +322,7 @@ def test_tulus_people_disagree_too_much_and_the_alternative_annotator_test_is_ma
     assert 0.3 < (metrics["human_ceiling"].value or 0) < 0.7
     assert any("too weak to train on" in flag for flag in metrics["human_ceiling"].flags)
     assert metrics["alt_test_winning_rate"].value is not None
-    assert "4 annotators, ε = 0.2" in metrics["alt_test_winning_rate"].flags
+    assert any("4 annotators, ε = 0.2" in flag for flag in metrics["alt_test_winning_rate"].flags)
     assert metrics["agreement[margin:clear]"].n > 100
 
 
