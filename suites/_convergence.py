@@ -15,7 +15,7 @@ from auditor.schema import Embedder, Generation, Metric, Sample, Score, SuiteDat
 from auditor.stats import MetricBuilder
 from auditor.stats.bootstrap import Statistic
 from auditor.stats.collapse import effective_number, jackknife_interval, pair_mean, words
-from auditor.stats.diversity import compression_ratio, distinct_n, self_bleu
+from auditor.stats.diversity import compression_ratio, distinct_n, normalise_answer, self_bleu
 from auditor.stats.intervals import Floats
 from auditor.suites._diversity import NO_BASELINE, NO_VALUES, SHARE, Measure, builder_of, not_made
 
@@ -29,7 +29,7 @@ ACROSS = (
     Measure(name="across_self_bleu", unit="index"),
     Measure(name="across_compression_ratio", unit="ratio"),
 )
-OF_SETS: dict[str, Callable[[Sequence[str]], float]] = {
+OF_SETS: dict[str, Callable[[Sequence[str]], float | None]] = {
     "across_distinct_2": lambda texts: distinct_n(texts, 2), "across_self_bleu": self_bleu, "across_compression_ratio": compression_ratio}
 
 
@@ -49,7 +49,7 @@ def convergence(data: SuiteData, no_embedder: str) -> list[Metric]:
     """The levels of this run and, after them, the changes against the baseline."""
     own, both = _collect(data)
     reason = NO_BASELINE if data.context.baseline is None else NO_VALUES
-    return (_metrics(data, own, "", no_embedder or "", "no completions to compare")
+    return (_metrics(data, own, "", no_embedder, "no completions to compare")
             + _metrics(data, both, "_change", no_embedder, reason))
 
 
@@ -61,11 +61,11 @@ def _collect(data: SuiteData) -> tuple[Rows, Rows]:
     for sample in data.samples:
         free = sample.metadata["task"] == "repetition" or sample.metadata.get("form") == "sentence"
         reply = data.replies[sample.id, 0][0][0] if free and (sample.id, 0) in data.replies else None
-        if not isinstance(reply, Generation) or reply.error is not None or not words(reply.text):
+        if not isinstance(reply, Generation) or reply.error is not None or not normalise_answer(reply.text):
             continue
         own.append((sample, _first(reply.text, FIRST_WORDS)))
         earlier = baseline.texts.get((sample.id, 0, 0, 0), "") if baseline else ""
-        if words(earlier):
+        if normalise_answer(earlier):
             keep = min(FIRST_WORDS, len(reply.text.split()), len(earlier.split()))
             both.append((sample, _first(reply.text, keep), _first(earlier, keep)))
     return (Rows(samples=tuple(row[0] for row in own), sides=(tuple(row[1] for row in own),)),
@@ -126,7 +126,7 @@ def _of_set(measure: Measure, rows: Rows, suffix: str) -> Metric:
     of_set = OF_SETS[measure.name]
 
     def signed(items: list[tuple[str, ...]]) -> float:
-        values = [of_set(side) for side in zip(*items, strict=True)]
+        values = [float("nan") if (value := of_set(side)) is None else value for side in zip(*items, strict=True)]
         return values[0] - values[1] if len(values) == 2 else values[0]
 
     estimate = jackknife_interval(list(zip(*rows.sides, strict=True)), signed, rows.clusters)

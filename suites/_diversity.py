@@ -13,8 +13,17 @@ import numpy as np
 
 from auditor.schema import Embedder, Generation, Metric, Score, SuiteData
 from auditor.stats import MetricBuilder
-from auditor.stats.collapse import answer_key, distinct_groups, loops, match_lengths, repeated_ngrams, words
-from auditor.stats.diversity import compression_ratio, distinct_n, entropy, mean_pairwise_cosine, self_bleu, vendi_score
+from auditor.stats.collapse import answer_key, distinct_groups, loops, match_lengths
+from auditor.stats.diversity import (
+    compression_ratio,
+    distinct_n,
+    entropy,
+    mean_pairwise_cosine,
+    normalise_answer,
+    repeated_share,
+    self_bleu,
+    vendi_score,
+)
 
 NAME = "diversity"
 DRAWS = 4
@@ -75,7 +84,7 @@ MEASURES = (
 
 def set_values(texts: Sequence[str], embed: Embedder | None, short: bool) -> dict[str, float | None]:
     """Each measure of a set of completions to one prompt; all None where one is empty. ``short``: they name something."""
-    whole = all(answer_key(text) or words(text) for text in texts)
+    whole = all(normalise_answer(text) for text in texts)
     values: dict[str, float | None] = dict.fromkeys(("distinct_2", "self_bleu", "compression_ratio"))
     if whole:
         values |= {"distinct_2": distinct_n(texts, 2), "self_bleu": self_bleu(texts), "compression_ratio": compression_ratio(texts)}
@@ -89,14 +98,18 @@ def set_values(texts: Sequence[str], embed: Embedder | None, short: bool) -> dic
 
 def _embedded_values(texts: Sequence[str], embed: Embedder) -> dict[str, float | None]:
     rows_KD = np.asarray(embed(texts), dtype=float)
-    vendi = min(max(float(vendi_score(rows_KD)), 1.0), float(len(texts)))  # rounding may step over the ends
-    cosine = min(max(float(mean_pairwise_cosine(rows_KD)), -1.0), 1.0)
-    return {"vendi": vendi, "cosine": cosine, "distinct_meanings": float(distinct_groups(rows_KD, MEANING_COSINE))}
+    return {"vendi": _inside(vendi_score(rows_KD), 1, len(texts)), "cosine": _inside(mean_pairwise_cosine(rows_KD), -1, 1),
+            "distinct_meanings": float(distinct_groups(rows_KD, MEANING_COSINE))}
+
+
+def _inside(value: float | None, low: float, high: float) -> float | None:
+    """Rounding may step over the ends of what is possible."""
+    return None if value is None else min(max(value, low), high)
 
 
 def repetition_values(text: str) -> dict[str, float | None]:
-    """Share of repeated four-word runs, and whether the text loops; None for both below four words."""
-    repeated = repeated_ngrams(text, 4)
+    """Share of repeated four-word runs, and whether the text loops; None for both below four words and punctuation marks."""
+    repeated = repeated_share(text, 4)
     return {"repetition": repeated, "loops": None if repeated is None else float(loops(text))}
 
 

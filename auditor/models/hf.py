@@ -16,6 +16,7 @@ from auditor.errors import EngineError, ModelError
 from auditor.items import file_sha256
 from auditor.models.chat import PLAIN_TEMPLATE, render, split_reasoning, template_hash
 from auditor.models.decode import Clock, Row, decode, option_logprobs, uniforms
+from auditor.models.packed import pack
 from auditor.models.resolve import Checkpoint, EngineOptions
 from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
 
@@ -36,6 +37,7 @@ class HFModel:
         self.clock = Clock()
         self.options = options
         self.tokenizer, self.model = _load(checkpoint, options, self.device)
+        self.packed = options.pack and pack(self.model)
         template = getattr(self.tokenizer, "chat_template", None)
         self.template = template if isinstance(template, str) and template else PLAIN_TEMPLATE
         self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
@@ -53,7 +55,7 @@ class HFModel:
         lineage = _lineage(checkpoint)
         dtype = str(self.model.dtype).removeprefix("torch.")
         return ModelSpec(uri=checkpoint.uri, weights_hash=weights_hash(checkpoint), template_hash=template_hash(self.template), dtype=dtype,
-                         engine=f"hf/{self.device}", flags=tuple(flags), lineage=lineage)
+                         engine=f"hf/{self.device}" + ("/packed" if self.packed else ""), flags=tuple(flags), lineage=lineage)
 
     # -- planning ---------------------------------------------------------------------------------------------------
 

@@ -17,12 +17,14 @@ FORMS = "a folder of safetensors, a LoRA adapter folder, a GGUF file, hf:org/nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """How a model is run. ``batch_rows`` None lets the engine choose; ``threads`` None leaves torch's choice."""
+    """How a model is run. ``batch_rows`` None lets the engine choose; ``threads`` None leaves torch's choice; ``pack`` False
+    keeps the layers as they are, for a model that is to be trained or saved."""
 
     dtype: str = "auto"
     batch_rows: int | None = None
     threads: int | None = None
     reasoning_tokens: int = 512
+    pack: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,11 @@
-"""Measures of collapse beside those of a set of texts: repetition, short answers, matched lengths, likeness between prompts.
+"""Measures of collapse beside those of a set of texts: loops, short answers, matched lengths, likeness between prompts.
 
 Shapes: N rows (prompts), R resamples, G clusters.
 
 References
-[1] Welleck et al. (2020), Neural text generation with unlikelihood training. ICLR. (seq-rep-n: share of repeated n-grams)
-[2] Hoeffding (1948), A class of statistics with asymptotically normal distribution. Ann. Math. Statist. 19. (means over pairs)
-[3] Efron & Stein (1981), The jackknife estimate of variance. Ann. Statist. 9.
-[4] Pasarkar & Dieng (2024), Cousins of the Vendi score. AISTATS. (the score of order 2: 1 / mean of the squared kernel)
+[1] Hoeffding (1948), A class of statistics with asymptotically normal distribution. Ann. Math. Statist. 19. (means over pairs)
+[2] Efron & Stein (1981), The jackknife estimate of variance. Ann. Statist. 9.
+[3] Pasarkar & Dieng (2024), Cousins of the Vendi score. AISTATS. (the score of order 2: 1 / mean of the squared kernel)
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from scipy import stats
 
 from auditor.schema import ConfidenceInterval
 from auditor.stats.bootstrap import Statistic, jackknife_statistics
+from auditor.stats.diversity import normalise_answer
 from auditor.stats.intervals import Estimate, Floats, cluster_codes
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-NAME = re.compile(r"\w+(?:['’]\w+)*")
 CLAUSE_END = re.compile(r"[.,;:!?()\n]|\s[-–—]\s|\b(?:and|or|but|because|which|who|that|so|with|for|from|in|on|of|to|is|was)\b", re.I)
-LEADING = frozenset({"a", "an", "the", "some", "my", "your", "our", "his", "her", "their", "this", "it"})
 LOOP_WORDS = 12
 Item = TypeVar("Item")
 
@@ -34,13 +32,6 @@ Item = TypeVar("Item")
 def words(text: str) -> list[str]:
     """The words of a text, casefolded; digits and punctuation are left out, so that a numbered list of one item is a repetition."""
     return WORD.findall(text.casefold())
-
-
-def repeated_ngrams(text: str, n: int = 4) -> float | None:
-    """Share of a text's word n-grams that occurred before in it, 0 to 1: 1 − distinct / all [1, section 6]. None below n words."""
-    tokens = words(text)
-    grams = [tuple(tokens[i:i + n]) for i in range(len(tokens) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else None
 
 
 def loops(text: str, span: int = LOOP_WORDS) -> bool:
@@ -56,13 +47,10 @@ def loops(text: str, span: int = LOOP_WORDS) -> bool:
 
 
 def answer_key(text: str, limit: int = 3) -> str:
-    """What a short answer names: the words before its first clause ends, without leading articles, at most ``limit``; "" if none."""
+    """What a short answer names: the normalised words before its first clause ends, at most ``limit``; "" if none."""
     start = text.strip().lstrip("\"'“‘*")
     end = CLAUSE_END.search(start, 1)
-    named = NAME.findall((start[: end.start()] if end else start).casefold())
-    while len(named) > 1 and named[0] in LEADING:
-        named = named[1:]
-    return " ".join(named[:limit])
+    return " ".join(normalise_answer(start[: end.start()] if end else start).split()[:limit])
 
 
 def match_lengths(first: Sequence[str], second: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -93,7 +81,7 @@ def distinct_groups(embeddings_KD: ArrayLike, threshold: float) -> int:
 
 
 def pair_mean(kernel_NN: ArrayLike, clusters: ArrayLike) -> Statistic:
-    """A bootstrap statistic: the weighted mean of a symmetric kernel over pairs of rows in different clusters [2].
+    """A bootstrap statistic: the weighted mean of a symmetric kernel over pairs of rows in different clusters [1].
 
     The first column holds row numbers into ``kernel_NN`` and ``clusters`` (N,). Copies of a cluster in a resample make no pairs with
     each other, since a prompt is always like itself. NaN where no pair is left.
@@ -114,7 +102,7 @@ def pair_mean(kernel_NN: ArrayLike, clusters: ArrayLike) -> Statistic:
 def effective_number(cosines_NN: ArrayLike, clusters: ArrayLike) -> Statistic:
     """A bootstrap statistic: how many wholly different texts would be as alike, 1 / mean cos² over pairs of prompts.
 
-    The Vendi score of order 2 [4] with the pairs of a text with itself left out, which makes it free of the number of prompts.
+    The Vendi score of order 2 [3] with the pairs of a text with itself left out, which makes it free of the number of prompts.
     """
     mean_square = pair_mean(np.asarray(cosines_NN, dtype=float) ** 2, clusters)
 
@@ -127,7 +115,7 @@ def effective_number(cosines_NN: ArrayLike, clusters: ArrayLike) -> Statistic:
 
 def jackknife_interval(items: Sequence[Item], measure: Callable[[list[Item]], float], clusters: ArrayLike,
                        level: float = 0.95) -> Estimate | None:
-    """``measure`` of a set of items (texts, or pairs of texts) with a delete-a-cluster jackknife interval [3].
+    """``measure`` of a set of items (texts, or pairs of texts) with a delete-a-cluster jackknife interval [2].
 
     Not a bootstrap, whose copies of a text would lower the diversity of the set. None when there is no item or the measure is
     not finite; ``ci`` None, with a flag, below two clusters or without variation.
@@ -146,7 +134,8 @@ def jackknife_interval(items: Sequence[Item], measure: Callable[[list[Item]], fl
 
     left_G = jackknife_statistics((np.zeros(len(items)),), statistic, codes_N)
     if not np.isfinite(left_G).all() or np.ptp(left_G) == 0:
-        return Estimate(value=value, ci=None, n=len(items), n_clusters=g, flag="no variation over clusters: no interval")
+        flag = "no variation over clusters: no interval" if np.isfinite(left_G).all() else "undefined without one of the clusters: no interval"
+        return Estimate(value=value, ci=None, n=len(items), n_clusters=g, flag=flag)
     half = float(stats.t.ppf(0.5 + level / 2, g - 1)) * float((g - 1) / g * ((left_G - left_G.mean()) ** 2).sum()) ** 0.5
     ci = ConfidenceInterval(low=value - half, high=value + half, level=level, method="delete-a-cluster jackknife t")
     return Estimate(value=value, ci=ci, n=len(items), n_clusters=g)

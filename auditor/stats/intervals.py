@@ -29,11 +29,11 @@ from auditor.schema import ConfidenceInterval
 
 Floats = NDArray[np.float64]
 
-# A true n·p below 5 needs the exact method; it lies within the 99 % interval of up to 12 observed successes, so Wilson starts
-# at 13. Clustered counts are smoothed by the random effective size: there 5 effective ones suffice.
-EXACT_BELOW, EXACT_BELOW_CLUSTERED = 13, 5
+# Unclustered: a true n·p below 5 needs the exact method, and lies within the 99 % interval of up to 12 observed successes: Wilson starts
+# at 13. Clustered counts are smoothed by the random effective size: there the observed 5 of the rule and 3 effective ones suffice.
+EXACT_BELOW, EXACT_BELOW_CLUSTERED, EXACT_BELOW_EFFECTIVE = 13, 5, 3
 # Share of the moment-matched degrees of freedom (see `_variance_df`) that is credited: 1 over-covers, 1.6 under-covers rare events.
-DF_CREDIT = 1.3
+DF_CREDIT = 1.45
 MIN_DESIGN_EFFECT = 0.3
 
 
@@ -141,12 +141,16 @@ def effective_size(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tup
 def proportion_bounds(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
     """Interval of a proportion from cluster sums: (low, high, design effect, whether exact), each (R,). Needs G ≥ 2.
 
-    Wilson [1] on the effective size; exact [2] below 13 successes or failures, clustered: below five effective ones.
+    Wilson [1] on the effective size, exact [2] for few successes or failures: unclustered below 13, clustered below 5 or 3 effective ones.
     """
-    p_R = sums_RG.sum(-1) / sizes_G.sum()
+    n = sizes_G.sum()
+    p_R = sums_RG.sum(-1) / n
     deff_R, effective_R = effective_size(sums_RG, sizes_G, level)
-    exact_below = EXACT_BELOW if (sizes_G == 1).all() else EXACT_BELOW_CLUSTERED
-    exact_R = effective_R * np.minimum(p_R, 1 - p_R) < exact_below
+    rare_R = np.minimum(p_R, 1 - p_R)
+    if (sizes_G == 1).all():
+        exact_R = n * rare_R < EXACT_BELOW
+    else:
+        exact_R = (n * rare_R < EXACT_BELOW_CLUSTERED) | (effective_R * rare_R < EXACT_BELOW_EFFECTIVE)
     wilson, exact = wilson_bounds(p_R, effective_R, level), clopper_pearson_bounds(p_R, effective_R, level)
     return np.where(exact_R, exact[0], wilson[0]), np.where(exact_R, exact[1], wilson[1]), deff_R, exact_R
 
