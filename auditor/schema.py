@@ -280,6 +280,16 @@ class RunSpec:
     def hash(self) -> str:
         return sha256_json(to_dict(self))
 
+    @property
+    def judge_is_independent(self) -> bool:
+        """False where the judge is the audited model itself, or its lineage names the judge among the judges and rewards that shaped it."""
+        if self.judge is None:
+            return True
+        shapers = [item for key in ("judges", "rewards") for item in self.model.lineage.get(key, ())]
+        named = {str(item.get("weights_hash", item.get("uri", ""))) if isinstance(item, Mapping) else str(item) for item in shapers} - {""}
+        same = bool(self.judge.weights_hash) and self.judge.weights_hash == self.model.weights_hash
+        return not same and not named & {self.judge.weights_hash, self.judge.uri}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:

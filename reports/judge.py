@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from auditor.reports import environment, wording
 from auditor.reports.view import JudgeView, finding, metric_line
-from auditor.schema import Metric, RunSpec, Verdict
+from auditor.schema import Metric, Verdict
 from auditor.store import StoredRun
 
 GATE = "judge_gate"  # the name under which the engine stores the judge's own audit
@@ -15,7 +15,7 @@ GATE = "judge_gate"  # the name under which the engine stores the judge's own au
 def judge_view(run: StoredRun, metrics: Sequence[Metric], verdicts: Sequence[Verdict], gate: Sequence[Verdict]) -> JudgeView:
     """The judge section's content; ``gate`` are the verdicts of the judge's own audit."""
     resting = [m for m in metrics if m.judge_based and m.suite != GATE]
-    flagged = resting if not_independent(run.spec) else [m for m in resting if any(wording.NOT_INDEPENDENT in flag for flag in m.flags)]
+    flagged = resting if not run.spec.judge_is_independent else [m for m in resting if any(wording.NOT_INDEPENDENT in flag for flag in m.flags)]
     withheld = [v for v in verdicts if v.outcome == "not_assessed" and v.metric is not None and v.metric.judge_based]
     return JudgeView(
         present=run.spec.judge is not None,
@@ -26,14 +26,3 @@ def judge_view(run: StoredRun, metrics: Sequence[Metric], verdicts: Sequence[Ver
         not_independent=tuple(f"{m.suite.replace('_', ' ')}: {wording.metric_label(m.name, m.group)}" for m in flagged),
         withheld=tuple((wording.metric_label(v.criterion.metric, v.criterion.group), wording.sentence(v.reason)) for v in withheld),
     )
-
-
-def not_independent(spec: RunSpec) -> bool:
-    """Whether the judge is the audited model itself, or its lineage names the judge among the judges and rewards that shaped it."""
-    judge = spec.judge
-    if judge is None:
-        return False
-    shapers = [item for key in ("judges", "rewards") for item in spec.model.lineage.get(key, ())]
-    named = {str(item.get("weights_hash", item.get("uri", ""))) if isinstance(item, Mapping) else str(item) for item in shapers}
-    same = bool(judge.weights_hash) and judge.weights_hash == spec.model.weights_hash
-    return same or bool((named - {""}) & {judge.weights_hash, judge.uri})

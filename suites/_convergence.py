@@ -130,8 +130,8 @@ def _of_set(measure: Measure, rows: Rows, suffix: str) -> Metric:
         return values[0] - values[1] if len(values) == 2 else values[0]
 
     estimate = jackknife_interval(list(zip(*rows.sides, strict=True)), signed, rows.clusters)
-    common = {"suite": "diversity", "name": measure.name + suffix, "unit": measure.change_unit if suffix else measure.unit,
-              "higher_is_better": measure.higher_is_better, "n": len(rows.samples), "n_clusters": len(set(rows.clusters))}
-    if estimate is None:
-        return Metric(value=None, reason=f"{measure.name}: not defined on these completions", **common)  # type: ignore[arg-type]
-    return Metric(value=estimate.value, ci=estimate.ci, flags=(estimate.flag,) if estimate.flag else (), **common)  # type: ignore[arg-type]
+    flags: tuple[str, ...] = (estimate.flag,) if estimate and estimate.flag else ()
+    return Metric(suite="diversity", name=measure.name + suffix, value=estimate.value if estimate else None, ci=estimate.ci if estimate else None,
+                  n=len(rows.samples), n_clusters=len(set(rows.clusters)), unit=measure.change_unit if suffix else measure.unit,
+                  higher_is_better=measure.higher_is_better, flags=flags,
+                  reason="" if estimate else f"{measure.name}: not defined on these completions")

@@ -26,7 +26,7 @@ from auditor.judges.formats import load_pairs
 from auditor.judges.measures import CODES, advantage, advantage_columns, alpha, columns, measure, recorded_judgment
 from auditor.judges.pairwise import combine, option_mass, pairwise_requests
 from auditor.schema import Context, Criterion, Generation, Judgment, Metric, Replies, Reply, Request, Sample, Score, Suite, SuiteData
-from auditor.stats import MetricBuilder, alt_test, bootstrap_interval, cohen_kappa, length_bias
+from auditor.stats import MetricBuilder, Resampling, alt_test, bootstrap_interval, cohen_kappa, length_bias
 
 NAME = "judge_agreement"
 MIN_GROUP = 10  # items a facet's value needs to get lines of its own
@@ -148,7 +148,7 @@ def _alternative_annotator(build: MetricBuilder, group: str) -> list[Metric]:
         return [build.not_made(name, reason, group=group, higher_is_better=True) for name in ("alt_test_winning_rate", "alt_test_advantage")]
     told = "may stand in for an annotator (ω ≥ 0.5)" if result.passed else "may not stand in for an annotator (ω < 0.5)"
     flags = (f"{told}: {len(result.advantages)} annotators, ε = {EPSILON}",)
-    estimate = bootstrap_interval(advantage_columns(rows.columns[0], labels), advantage, rows.clusters, seed=build.seed)
+    estimate = bootstrap_interval(advantage_columns(rows.columns[0], labels), advantage, rows.clusters, Resampling(seed=build.seed))
     common = Metric(suite=NAME, name="", value=None, group=group, n=len(rows.keys), n_clusters=len(set(rows.clusters.tolist())),
                     n_unscored=rows.n_unscored, higher_is_better=True, flags=flags)
     return [dataclasses.replace(common, name="alt_test_winning_rate", value=result.winning_rate),

@@ -146,7 +146,7 @@ def execute(prepared: Prepared, writer: RunWriter, progress: Progress | None = N
         found = suite.aggregate(run.execute())
         writer.metrics(found)
         metrics.extend(found)
-    verdicts = decide_all(prepared.spec.criteria, metrics, judge_gate=passed, not_independent=gate.not_independent(prepared.spec))
+    verdicts = decide_all(prepared.spec.criteria, metrics, judge_gate=passed, not_independent=not prepared.spec.judge_is_independent)
     writer.verdicts(verdicts)
     writer.finish()
     return verdicts

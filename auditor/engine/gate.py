@@ -10,7 +10,7 @@ from auditor.engine.plan import QUICK_LIMIT, load_samples, select
 from auditor.engine.progress import Progress
 from auditor.engine.rounds import Engines, SuiteRun
 from auditor.engine.suites import load_suite
-from auditor.schema import Context, Criterion, Judge, Reply, RunSpec
+from auditor.schema import Context, Criterion, Judge, Reply
 from auditor.store import RunWriter
 from auditor.verdict import decide_all
 
@@ -45,14 +45,3 @@ def open_gate(prepared: Prepared, writer: RunWriter, recorded: Mapping[tuple[str
 
 def _for_gate(criterion: Criterion) -> Criterion:
     return replace(criterion, metric=criterion.metric.replace("judge_agreement.", f"{GATE}.", 1), required=False)
-
-
-def not_independent(spec: RunSpec) -> bool:
-    """True where the judge is the audited model itself, or its lineage names the judge among those that shaped it."""
-    if spec.judge is None:
-        return False
-    if spec.judge.weights_hash == spec.model.weights_hash:
-        return True
-    shapers = spec.model.lineage.get("judges", []), spec.model.lineage.get("rewards", [])
-    named = {str(item.get("weights_hash", item.get("uri", ""))) if isinstance(item, Mapping) else str(item) for group in shapers for item in group}
-    return bool(named & {spec.judge.weights_hash, spec.judge.uri})

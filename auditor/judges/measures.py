@@ -15,9 +15,9 @@ from auditor.judges.labels import Label, read_verdict
 from auditor.judges.pairwise import TIE_BAND, judgment
 from auditor.schema import Judgment, JudgmentStatus, Sample, Score, ScoreStatus
 from auditor.stats import krippendorff_alpha
-from auditor.stats.alt_test import MIN_ITEMS
 
 CODES: Mapping[str, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
+MIN_ITEMS = 30  # of one annotator in the alternative-annotator test, as its authors ask
 GAP = -1.0  # in the column of a rater who did not label the item
 
 

@@ -62,11 +62,14 @@ def match_lengths(first: Sequence[str], second: Sequence[str]) -> tuple[list[str
     if len(first) != len(second):
         raise ValueError(f"sets of {len(first)} and {len(second)} texts: pass equally many")
     cut_first, cut_second = list(first), list(second)
-    by_length = [sorted(range(len(texts)), key=lambda i, texts=texts: (-len(texts[i].split()), i)) for texts in (first, second)]
-    for i, j in zip(*by_length, strict=True):
+    for i, j in zip(_longest_first(first), _longest_first(second), strict=True):
         keep = min(len(first[i].split()), len(second[j].split()))
         cut_first[i], cut_second[j] = (" ".join(text.split()[:keep]) for text in (first[i], second[j]))
     return cut_first, cut_second
+
+
+def _longest_first(texts: Sequence[str]) -> list[int]:
+    return sorted(range(len(texts)), key=lambda i: (-len(texts[i].split()), i))
 
 
 def distinct_groups(embeddings_KD: ArrayLike, threshold: float) -> int:

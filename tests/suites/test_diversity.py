@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -36,15 +37,15 @@ def texts_of(sample: Sample) -> dict[str, str]:
     return {f"{sample.id}/{name}": text for name, text in (sample.metadata.get("passages") or {"prompt": sample.messages[0].content}).items()}
 
 
+@functools.cache
+def direction(word: str) -> np.ndarray:
+    return np.random.default_rng(int(hashlib.sha256(word.encode()).hexdigest()[:8], 16)).normal(size=256)
+
+
 def hashed_embedding(texts) -> np.ndarray:
     """Words as random directions: equal texts are equal, texts with other words nearly at right angles."""
-    rows = []
-    for text in texts:
-        row = np.zeros(256)
-        for word in WORD.findall(text.casefold()) or ["?"]:
-            row += np.random.default_rng(int(hashlib.sha256(word.encode()).hexdigest()[:8], 16)).normal(size=256)
-        rows.append(row / np.linalg.norm(row))
-    return np.array(rows, dtype=np.float32).reshape(len(rows), 256)
+    rows = np.array([np.sum([direction(word) for word in WORD.findall(text.casefold()) or ["?"]], axis=0) for text in texts])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 # -- the items ----------------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_human_text_is_loss_a_word():
 
 
 class Simulated:
-    """A model that answers from a vocabulary; ``loss`` of variety 0 (none) to 1 narrows it, sharpens it and repeats."""
+    """A model that answers from a vocabulary, in two of a hundred cases with a jingle; ``loss`` 0 to 1 sharpens and adds jingles."""
 
     def __init__(self, seed: int, loss: float = 0.0) -> None:
         self.seed, self.loss = seed, loss
@@ -268,7 +269,7 @@ class Simulated:
                 [-(3.0 + 1.5 * slot) * len(request.options[0].split())])
             logprobs = (1 + self.loss) * base + rng.normal(0, 0.1, len(base))
             return Generation(sample_id=sample.id, slot=slot, logprobs=options(*logprobs.tolist()))
-        if rng.random() < self.loss:
+        if rng.random() < 0.02 + self.loss:
             return Generation(sample_id=sample.id, slot=slot, text="the kettle sings " * 8)
         text = " ".join(f"{rng.choice(NOUNS)} {rng.choice(VERBS)} {rng.choice(NOUNS)}" for _ in range(int(rng.integers(4, 8))))
         return Generation(sample_id=sample.id, slot=slot, text=text)
@@ -332,12 +333,13 @@ def test_without_an_embedder_its_metrics_say_why(samples, earlier):
 def test_planted_collapse_fails_and_the_same_model_redrawn_does_not(samples, earlier):
     assert set(verdicts(samples, Simulated(2, loss=0.6), earlier).values()) == {"fail"}
     again = verdicts(samples, Simulated(2), earlier)
-    assert set(again.values()) == {"pass"}
+    assert "fail" not in again.values()
+    assert {again[name] for name in ("vendi_change", "across_cosine_change", "shared_opening_change", "rare_gap_change", "human_gap_change")} == {"pass"}
 
 
 def test_quick_run_still_finds_strong_collapse(samples, earlier):
     found = verdicts(select(samples, 40, 0), Simulated(2, loss=0.8), earlier)
-    assert found["vendi_change"] == found["distinct_answers_change"] == found["repetition_change"] == "fail"
+    assert Counter(found.values())["fail"] >= 5
     assert "pass" not in found.values()
 
 
