@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from auditor.errors import InputError
 from auditor.schema import Verdict
+
+if TYPE_CHECKING:
+    from auditor.engine.audit import AuditOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,7 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
         raise
 
 
-def options(arguments: RunArguments):  # type: ignore[no-untyped-def]
+def options(arguments: RunArguments) -> AuditOptions:
     """The engine's options from the typed ones. Raises InputError on what cannot be read."""
     from auditor.engine.audit import AuditOptions
     from auditor.models.resolve import EngineOptions

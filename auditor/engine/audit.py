@@ -40,7 +40,7 @@ class AuditOptions:
     system: str | None = None
     embedder: str | None = None
     seed: int = 0
-    engine: EngineOptions = EngineOptions()
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def uniforms(seed: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 
-def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+def shared_prefix(prompts: Sequence[list[int]]) -> int:
     """Length of the common beginning, leaving at least one token of each prompt; 0 where it is not worth it."""
     if len(prompts) < 2:
         return 0
@@ -94,7 +94,7 @@ def forward(model: Any, clock: Clock, **inputs: Any) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def prefill(model: Any, prompts: Sequence[Sequence[int]], room: int, clock: Clock) -> Prefilled:
+def prefill(model: Any, prompts: Sequence[list[int]], room: int, clock: Clock) -> Prefilled:
     """Read all prompts, leaving ``room`` positions in the cache for what follows."""
     device = model.device
     prefix = shared_prefix(prompts)

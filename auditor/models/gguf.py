@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from auditor.models.cache import converted
 
@@ -29,11 +30,13 @@ def gguf_folder(path: Path) -> Path:
 def convert_gguf(source: Path, folder: Path) -> None:
     """Write ``source`` as a transformers folder (model.safetensors, tokenizer, config)."""
     import torch
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, "local_files_only": True}
+    transformers.logging.disable_progress_bar()
+    place: dict[str, Any] = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(**place)
-    model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     # The dequantised weights are plain float32; left in place, these two make save_pretrained refuse.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

@@ -201,7 +201,7 @@ def _load(checkpoint: Checkpoint, options: EngineOptions, device: str) -> tuple[
     common = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), **common)
-        model = transformers.AutoModelForCausalLM.from_pretrained(str(checkpoint.folder), dtype=dtype, use_safetensors=True, **common)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(str(checkpoint.folder), dtype=dtype, use_safetensors=True, **common)
         if checkpoint.adapter is not None:
             import peft
 

@@ -64,7 +64,7 @@ def new_cache(config: Any, capacity: int) -> DynamicCache:
     return cache
 
 
-def select_rows(cache: DynamicCache, rows: torch.Tensor) -> None:
+def select_rows(cache: Any, rows: torch.Tensor) -> None:
     """Keep (or repeat) the given batch rows in every layer."""
     for layer in cache.layers:
         if isinstance(layer, GrowingLayer):

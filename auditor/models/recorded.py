@@ -65,7 +65,7 @@ class RecordedModel:
         return rows[request.slot] if request.slot < len(rows) else None
 
     def _reply(self, request: Request) -> Generation:
-        place = {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
+        place: dict[str, Any] = {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
         row = self._find(request)
         if row is None:
             return Generation(**place, finish_reason="error", error="no recorded reply")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,6 @@ from auditor.errors import DataError, InputError
 from auditor.judges.formats import TULU_COLUMNS, load_pairs
 from auditor.judges.labels import read_label
 from auditor.schema import Sample
-
-SHARED = Path(os.environ.get("AUDITOR_SHARED_DATA") or Path(__file__).resolve().parents[2] / ".." / "shared" / "data")
-LLMBAR = SHARED / "llmbar"
-TULU = SHARED / "tulu-human-eval" / "annotations.csv"
-needs_llmbar = pytest.mark.skipif(not LLMBAR.is_dir(), reason=f"public data not found: {LLMBAR} (set AUDITOR_SHARED_DATA)")
-needs_tulu = pytest.mark.skipif(not TULU.is_file(), reason=f"public data not found: {TULU} (set AUDITOR_SHARED_DATA)")
 
 PAIR = {"id": "p1", "prompt": "Name a fruit.", "a": "Apple", "b": "Chair", "humans": {"ann": "a", "bob": "Answer A", "cy": "tie"}}
 
@@ -205,21 +198,19 @@ def test_bad_tulu_rows_name_their_line(tmp_path: Path) -> None:
 # -- the real files ---------------------------------------------------------------------------------------------------
 
 
-@needs_llmbar
 @pytest.mark.parametrize(("subset", "n", "first"), [
     ("Natural", 100, 42), ("Adversarial_Neighbor", 134, 75), ("Adversarial_GPTInst", 92, 45),
 ])
-def test_real_llmbar(subset: str, n: int, first: int) -> None:
-    samples = load_pairs(LLMBAR / subset / "dataset.json")
+def test_real_llmbar(subset: str, n: int, first: int, shared_data: Path) -> None:
+    samples = load_pairs(shared_data / "llmbar" / subset / "dataset.json")
     assert len(samples) == n
     assert Counter(sample.target for sample in samples) == {"a": first, "b": n - first}
 
 
-@needs_llmbar
 @pytest.mark.parametrize("subset", ["Natural", "Adversarial_Neighbor", "Adversarial_GPTInst"])
-def test_published_counts_follow_from_the_recorded_verdicts(subset: str) -> None:
+def test_published_counts_follow_from_the_recorded_verdicts(subset: str, shared_data: Path) -> None:
     """All 30 judges: right with output_1 first, right with output_2 first, right in both orders, and the same in both orders."""
-    path = LLMBAR / subset / "evaluators.json"
+    path = shared_data / "llmbar" / subset / "evaluators.json"
     samples = load_pairs(path)
     fields = ("correct_False", "correct_True", "correct_both", "equal")
     for name, entry in json.loads(path.read_text()).items():
@@ -235,9 +226,8 @@ def recount(samples: list[Sample], judge: str) -> list[int]:
             sum(ab == ba for ab, ba, _ in read)]
 
 
-@needs_tulu
-def test_real_tulu() -> None:
-    samples = load_pairs(TULU)
+def test_real_tulu(shared_data: Path) -> None:
+    samples = load_pairs(shared_data / "tulu-human-eval" / "annotations.csv")
     raters = Counter(len(sample.metadata["humans"]) for sample in samples)
     assert len(samples) == 996
     assert raters == {1: 875, 2: 97, 3: 24}

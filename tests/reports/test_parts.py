@@ -123,12 +123,12 @@ def spec(judge_spec: ModelSpec | None, **lineage: object) -> RunSpec:
 
 def test_independence_of_the_judge() -> None:
     other = ModelSpec(uri="hf:judge", weights_hash="j")
-    assert not judge.not_independent(spec(None, judges=["hf:judge"]))
-    assert not judge.not_independent(spec(other))
-    assert not judge.not_independent(spec(ModelSpec(uri="x"), judges=[""]))
-    assert judge.not_independent(spec(ModelSpec(uri="y", weights_hash="w")))
-    assert judge.not_independent(spec(other, judges=["hf:judge"]))
-    assert judge.not_independent(spec(other, rewards=[{"uri": "z", "weights_hash": "j"}]))
+    assert spec(None, judges=["hf:judge"]).judge_is_independent
+    assert spec(other).judge_is_independent
+    assert spec(ModelSpec(uri="x"), judges=[""]).judge_is_independent
+    assert not spec(ModelSpec(uri="y", weights_hash="w")).judge_is_independent
+    assert not spec(other, judges=["hf:judge"]).judge_is_independent
+    assert not spec(other, rewards=[{"uri": "z", "weights_hash": "j"}]).judge_is_independent
 
 
 def test_dates() -> None:

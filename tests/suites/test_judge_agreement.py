@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,13 @@ import pytest
 
 from auditor.errors import InputError
 from auditor.judges.gate import GATE_CRITERIA, Gate, gate
-from auditor.judges.measures import CODES, GAP, alpha, label_of, recorded_judgment, same_model
+from auditor.judges.labels import majority
+from auditor.judges.measures import CODES, label_of, recorded_judgment
 from auditor.schema import Context, Generation, Judgment, Metric, OptionLogprob, Replies, Sample, SuiteData, Verdict, user
 from auditor.stats import cohen_kappa
 from auditor.suites.judge_agreement import SUITE
 from auditor.verdict import decide_all
 
-SHARED = Path(os.environ.get("AUDITOR_SHARED_DATA") or Path(__file__).resolve().parents[2] / ".." / "shared" / "data")
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"public data not found: {SHARED} (set AUDITOR_SHARED_DATA)")
 SHIPPED = SUITE.load(None)
 
 # A judge: from the sample and which answer is shown first, the probability that the first is better, and the mass on the letters.
@@ -62,8 +60,6 @@ def good(sample: Sample, first: str, skill: float = 0.9) -> tuple[float, float]:
 
 
 def item(name: str, humans: dict[str, str], judges: dict[str, dict[str, object]] | None = None, **extra: object) -> Sample:
-    from auditor.judges.labels import majority
-
     metadata = {"humans": humans, "judges": judges or {}, "authors": {}, "group": {}, "duplicates": 0, **extra}
     return Sample(id=name, messages=(user(f"question {name}"),), cluster_id=name, choices=("short", "somewhat longer"),
                   target=majority(humans.values()), source="x.jsonl", metadata=metadata)  # type: ignore[arg-type]
@@ -186,12 +182,6 @@ def test_ties_by_both_conventions() -> None:
     assert metrics["first_position_bias[judge:J]"].value == pytest.approx((0 + 0.5 + 0 + 0 + 0) / 5)
 
 
-def test_a_missing_order_is_missing_and_a_null_is_a_judge_without_a_verdict() -> None:
-    sample = item("i1", {"x": "a"}, {"half": {"ab": "a"}, "null": {"ab": "a", "ba": None}, "refuser": {"ab": "a", "ba": "refused"}})
-    assert {name: recorded_judgment(sample, name).status for name in ("half", "null", "refuser", "absent")} == {
-        "half": "error", "null": "unparseable", "refuser": "refused", "absent": "error"}
-
-
 def test_people_who_disagree_set_a_low_ceiling_and_are_flagged() -> None:
     samples = [item(f"i{n}", {"x": "a", "y": "a" if n % 2 else "b", "z": "tie" if n % 4 == 0 else "a"}) for n in range(40)]
     metrics = audit(lambda sample, first: (0.9 if first == "a" else 0.1, 0.9), samples)
@@ -201,18 +191,6 @@ def test_people_who_disagree_set_a_low_ceiling_and_are_flagged() -> None:
     assert any("too weak to train on" in flag for flag in ceiling.flags)
     assert metrics["rater_agreement"].value == pytest.approx(0.5 + 0.25 * 2 / 3 + 0.25 / 3)
     assert metrics["human_ceiling"].higher_is_better is None
-
-
-def test_alpha_with_gaps_on_krippendorffs_own_example() -> None:
-    """Krippendorff 2011, section C: four observers, twelve units, gaps; nominal alpha 0.743. Which observer labelled does not matter."""
-    table = """1 2 3 3 2 1 4 1 2 . . .
-               1 2 3 3 2 2 4 1 2 5 . 3
-               . 3 3 3 2 3 4 2 2 5 1 .
-               1 2 3 3 2 4 4 1 2 5 1 ."""
-    units = list(zip(*(line.split() for line in table.splitlines()), strict=True))
-    packed = [[float(label) for label in unit if label != "."] for unit in units]
-    votes = tuple(np.array([labels[k] if k < len(labels) else GAP for labels in packed]) for k in range(4))
-    assert alpha(votes, np.ones((1, 12)))[0] == pytest.approx(0.743, abs=5e-4)
 
 
 def test_what_needs_more_people_is_not_made_with_one() -> None:
@@ -254,13 +232,6 @@ def test_self_preference_needs_the_judges_name_among_the_authors() -> None:
     assert audit(good, samples, model="hf:org/somebody")["self_preference"].value is None
 
 
-def test_names_of_models() -> None:
-    assert same_model("hf:org/Tulu-7B", "tulu_7b")
-    assert same_model("GPT-4/CoT", "gpt4")
-    assert not same_model("GPT-4/CoT", "gpt")
-    assert not same_model("", "")
-
-
 def test_a_recorded_model_speaks_through_the_only_recorded_judge() -> None:
     samples = [item(f"i{n}", {"x": "a"}, {"J": {"ab": "a", "ba": "a"}}) for n in range(12)]
     silent = Generation(sample_id="x", model="recorded:study.jsonl", finish_reason="error", error="no recorded reply")
@@ -281,11 +252,10 @@ def test_facets_of_fewer_than_ten_items_have_no_line() -> None:
 # -- public recorded judges -----------------------------------------------------------------------------------------------
 
 
-@needs_shared
 @pytest.mark.parametrize("subset", ["Natural", "Adversarial_GPTInst"])
-def test_metrics_of_recorded_judges_re_derive_the_published_ones(subset: str) -> None:
+def test_metrics_of_recorded_judges_re_derive_the_published_ones(subset: str, shared_data: Path) -> None:
     """Right in both orders is our agreement, right on average our one-order agreement, equal our order consistency."""
-    path = SHARED / "llmbar" / subset / "evaluators.json"
+    path = shared_data / "llmbar" / subset / "evaluators.json"
     published = json.loads(path.read_text())
     chosen = ["GPT-4/CoT", "ChatGPT-0301/Vanilla", "GPT-4/Swap"]
     samples = [replace(sample, metadata={**sample.metadata, "judges": {name: sample.metadata["judges"][name] for name in chosen}})
@@ -300,9 +270,8 @@ def test_metrics_of_recorded_judges_re_derive_the_published_ones(subset: str) ->
         assert metrics[f"order_consistency[judge:{name}]"].value == pytest.approx(equal)
 
 
-@needs_shared
-def test_published_kappa_between_orders_holds_and_that_against_gold_does_not() -> None:
-    path = SHARED / "llmbar" / "Natural" / "evaluators.json"
+def test_published_kappa_between_orders_holds_and_that_against_gold_does_not(shared_data: Path) -> None:
+    path = shared_data / "llmbar" / "Natural" / "evaluators.json"
     published, samples = json.loads(path.read_text()), SUITE.load(path)
     for name in ("GPT-4/CoT", "Falcon/Vanilla", "LLaMA2/Swap", "ChatGPT-0301/Metrics_Reference"):
         judged = [recorded_judgment(sample, name) for sample in samples]
@@ -314,9 +283,8 @@ def test_published_kappa_between_orders_holds_and_that_against_gold_does_not() -
         assert cohen_kappa((ab, gold), ones)[0] > published[name]["statistics"]["kappa_False"] + 0.2
 
 
-@needs_shared
-def test_tulus_people_disagree_too_much_and_the_alternative_annotator_test_is_made() -> None:
-    samples = SUITE.load(SHARED / "tulu-human-eval" / "annotations.csv")
+def test_tulus_people_disagree_too_much_and_the_alternative_annotator_test_is_made(shared_data: Path) -> None:
+    samples = SUITE.load(shared_data / "tulu-human-eval" / "annotations.csv")
     metrics = audit(lambda sample, first: (0.8 if first == "a" else 0.2, 0.9), samples)
     assert metrics["human_ceiling"].n == 121
     assert 0.3 < (metrics["human_ceiling"].value or 0) < 0.7

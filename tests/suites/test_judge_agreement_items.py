@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from auditor.suites.judge_agreement import SUITE
 
-SHARED = Path(os.environ.get("AUDITOR_SHARED_DATA") or Path(__file__).resolve().parents[2] / ".." / "shared" / "data")
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"public data not found: {SHARED} (set AUDITOR_SHARED_DATA)")
 SHIPPED = SUITE.load(None)
 WORD = re.compile(r"\w+")
 
@@ -67,8 +63,8 @@ def test_no_two_items_are_near_duplicates() -> None:
     assert nearest < 0.8
 
 
-def public_texts() -> Iterator[str]:
-    for path in sorted(SHARED.rglob("*")):
+def public_texts(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*")):
         if path.suffix == ".gz":
             with gzip.open(path, "rt", encoding="utf-8", errors="ignore") as handle:
                 yield handle.read()
@@ -76,10 +72,9 @@ def public_texts() -> Iterator[str]:
             yield path.read_text(encoding="utf-8", errors="ignore")
 
 
-@needs_shared
-def test_no_eight_words_in_a_row_are_in_a_public_file() -> None:
+def test_no_eight_words_in_a_row_are_in_a_public_file(shared_data: Path) -> None:
     ours = {gram: sample.id for sample in SHIPPED for text in (sample.messages[0].content, *sample.choices)
             for gram in zip(*(words(text)[start:] for start in range(8)), strict=False)}
-    shared = {ours[gram]: gram for text in public_texts() for found in [words(text)]
+    shared = {ours[gram]: gram for text in public_texts(shared_data) for found in [words(text)]
               for gram in zip(*(found[start:] for start in range(8)), strict=False) if gram in ours}
     assert shared == {}
