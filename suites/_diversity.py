@@ -28,7 +28,7 @@ from auditor.stats.diversity import (
 NAME = "diversity"
 DRAWS = 4
 MEANING_COSINE = 0.8  # on NoveltyBench's classes of outputs of ≤ 30 words: balanced accuracy .87, flat from .75 to .90
-NO_BASELINE = "needs --baseline RUN: diversity is judged only against an earlier run of this suite"
+NO_BASELINE = "needs --baseline RUN: diversity is judged only against an earlier run"
 NO_VALUES = "the baseline run has nothing to compare on these items"
 SHARE = (0.0, 1.0)
 

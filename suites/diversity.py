@@ -38,7 +38,7 @@ from auditor.schema import (
     user,
 )
 from auditor.suites._convergence import convergence
-from auditor.suites._diversity import DRAWS, MEANING_COSINE, changes, levels, repetition_values, set_values
+from auditor.suites._diversity import DRAWS, MEANING_COSINE, NO_BASELINE, changes, levels, repetition_values, set_values
 
 NAME = "diversity"
 BINS = ("common", "mid", "rare")
@@ -208,9 +208,14 @@ def _unscored(sample: Sample, scorer: str, error: str, slot: int = 0) -> Score:
 
 
 def aggregate(data: SuiteData) -> list[Metric]:
-    """The measures of this run within and across prompts, and their changes against the baseline run."""
+    """The measures of this run within and across prompts, and their changes against the baseline run.
+
+    Without a baseline only the changes that a criterion asks for are listed as not made.
+    """
     no_embedder = "" if data.context.embed is not None else data.context.embed_name or "no sentence embedder is at hand"
-    return levels(data, no_embedder) + changes(data, no_embedder) + convergence(data, no_embedder)
+    metrics = levels(data, no_embedder) + changes(data, no_embedder) + convergence(data, no_embedder)
+    judged = {criterion.metric for criterion in CRITERIA}
+    return [metric for metric in metrics if metric.reason != NO_BASELINE or metric.key in judged]
 
 
 # -- the suite ----------------------------------------------------------------------------------------------------------

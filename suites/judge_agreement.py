@@ -99,7 +99,7 @@ def judge_metrics(data: SuiteData, scores: Sequence[Score], judge: str, group: s
         build.statistic("cohen_kappa", ("judge", "human"), cohen_kappa, unit="kappa", bounds=(-1, 1), group=group, higher_is_better=True),
         build.statistic("krippendorff_alpha", votes, alpha, unit="alpha", bounds=(-1, 1), group=group, higher_is_better=True),
         build.proportion("order_consistency", "order_consistency", group=group, higher_is_better=True),
-        build.mean("first_position_bias", "first_position_bias", bounds=(-0.5, 0.5), group=group, unit="probability − ½"),
+        build.mean("first_position_bias", "first_position_bias", bounds=(-0.5, 0.5), group=group, unit="probability"),
         build.statistic("length_bias", ("judge_longer", "human_longer"), length_bias, unit="log-odds", group=group),
         build.proportion("share_unparseable", "unparseable", group=group, higher_is_better=False),
     ]
@@ -197,7 +197,7 @@ def facet_metrics(data: SuiteData) -> list[Metric]:
         group, where = ":".join(facet), _has(facet)
         metrics += [build.proportion("agreement", "agreement", group=group, where=where, higher_is_better=True),
                     build.proportion("order_consistency", "order_consistency", group=group, where=where, higher_is_better=True),
-                    build.mean("first_position_bias", "first_position_bias", group=group, where=where, bounds=(-0.5, 0.5), unit="probability − ½")]
+                    build.mean("first_position_bias", "first_position_bias", group=group, where=where, bounds=(-0.5, 0.5), unit="probability")]
     return metrics
 
 

@@ -95,7 +95,8 @@ def _first_is_better(reply: Generation) -> tuple[float | None, JudgmentStatus]:
 
 def _masses(first: Generation, second: Generation) -> str:
     masses = [option_mass(reply) for reply in (first, second)]
-    return " and ".join("read from the text" if mass is None else f"total option probability {mass:.3f}" for mass in masses)
+    told = ["none, read from the text" if mass is None else f"{mass:.3f}" for mass in masses]
+    return f"total option probability {told[0]} and {told[1]}"
 
 
 class PairwiseJudge:

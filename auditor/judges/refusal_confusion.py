@@ -8,6 +8,7 @@ test set before. Correcting with these counts assumes that the error rates are t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from auditor.stats.prevalence import Confusion
@@ -30,7 +31,7 @@ DEVELOPMENT_COUNTS: Counts = {
 
 def refusal_confusion(counts: Counts = TEST_COUNTS) -> Confusion:
     """Any refusal, full or partial, against none. Raises InputError without both kinds among the human labels."""
-    cells = {(actual != "full_compliance", said != "full_compliance"): 0 for actual in counts for said in counts}
+    cells: Counter[tuple[bool, bool]] = Counter()
     for actual, row in counts.items():
         for said, count in row.items():
             cells[actual != "full_compliance", said != "full_compliance"] += count

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from auditor.errors import InputError
 from auditor.schema import ConfidenceInterval
@@ -112,9 +112,9 @@ def bca_bounds(value: float, resampled_R: Floats, jackknife_G: Floats, df: float
     acceleration = float((spread_G**3).sum()) / (6 * scale) if scale > 0 else 0.0
     resamples = len(resampled_R)
     below = float((resampled_R < value).mean() + (resampled_R == value).mean() / 2)
-    bias = float(stats.norm.ppf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples)))
-    reach = float(stats.t.ppf(0.5 + level / 2, df)) * ((df + 1) / df) ** 0.5
-    shares = [float(stats.norm.cdf(bias + end / max(1 - acceleration * end, 1e-6))) for end in (bias - reach, bias + reach)]
+    bias = float(special.ndtri(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples)))
+    reach = float(special.stdtrit(df, 0.5 + level / 2)) * ((df + 1) / df) ** 0.5
+    shares = [float(special.ndtr(bias + end / max(1 - acceleration * end, 1e-6))) for end in (bias - reach, bias + reach)]
     low, high = np.quantile(resampled_R, shares)
     return float(low), float(high)
 

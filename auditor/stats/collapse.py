@@ -48,7 +48,7 @@ def loops(text: str, span: int = LOOP_WORDS) -> bool:
 
 def answer_key(text: str, limit: int = 3) -> str:
     """What a short answer names: the normalised words before its first clause ends, at most ``limit``; "" if none."""
-    start = text.strip().lstrip("\"'“‘*")
+    start = re.sub(r"^[\W_]+", "", text)
     end = CLAUSE_END.search(start, 1)
     return " ".join(normalise_answer(start[: end.start()] if end else start).split()[:limit])
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from auditor.errors import InputError
 from auditor.schema import ConfidenceInterval
@@ -69,9 +69,19 @@ def cluster_sums(values: ArrayLike, clusters: ArrayLike | None) -> tuple[Floats,
     return np.bincount(codes_N, weights=values_N).astype(float), np.bincount(codes_N).astype(float)
 
 
+def normal_quantile(level: float) -> float:
+    """z of a two-sided interval at ``level``: 1.96 for 0.95."""
+    return float(special.ndtri(0.5 + level / 2))
+
+
+def t_quantile(df: ArrayLike, level: float) -> Floats:
+    """Student's t of a two-sided interval at ``level``."""
+    return np.asarray(special.stdtrit(df, 0.5 + level / 2))
+
+
 def wilson_bounds(p: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
     """Score interval of a proportion: all p0 with |p − p0| ≤ z·√(p0(1 − p0)/n) [1]. ``n`` may be an effective size."""
-    p, n, z2 = np.asarray(p, float), np.asarray(n, float), float(stats.norm.ppf(0.5 + level / 2)) ** 2
+    p, n, z2 = np.asarray(p, float), np.asarray(n, float), normal_quantile(level) ** 2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
@@ -130,11 +140,11 @@ def effective_size(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> tup
     n/deff·(z/t)² [3], deff = CR2 variance [4] over binomial variance and t at :func:`_variance_df`; n when no cluster has two rows. At 0/n
     and n/n deff cannot be estimated: every cluster is taken as one draw, deff = Σm²/Σm.
     """
-    n, z = sizes_G.sum(), float(stats.norm.ppf(0.5 + level / 2))
+    n, z = sizes_G.sum(), normal_quantile(level)
     p_R = sums_RG.sum(-1) / n
     if (sizes_G == 1).all():
         return np.ones_like(p_R), np.full_like(p_R, n)
-    deff_R, t_R = _design_effect(sums_RG, sizes_G), stats.t.ppf(0.5 + level / 2, _variance_df(sums_RG, sizes_G))
+    deff_R, t_R = _design_effect(sums_RG, sizes_G), t_quantile(_variance_df(sums_RG, sizes_G), level)
     return deff_R, n / deff_R * np.where((p_R == 0) | (p_R == 1), 1.0, (z / t_R) ** 2)
 
 
@@ -151,8 +161,10 @@ def proportion_bounds(sums_RG: Floats, sizes_G: Floats, level: float = 0.95) -> 
         exact_R = n * rare_R < EXACT_BELOW
     else:
         exact_R = (n * rare_R < EXACT_BELOW_CLUSTERED) | (effective_R * rare_R < EXACT_BELOW_EFFECTIVE)
-    wilson, exact = wilson_bounds(p_R, effective_R, level), clopper_pearson_bounds(p_R, effective_R, level)
-    return np.where(exact_R, exact[0], wilson[0]), np.where(exact_R, exact[1], wilson[1]), deff_R, exact_R
+    low_R, high_R = wilson_bounds(p_R, effective_R, level)
+    low_R, high_R = np.asarray(low_R), np.asarray(high_R)
+    low_R[exact_R], high_R[exact_R] = clopper_pearson_bounds(p_R[exact_R], effective_R[exact_R], level)
+    return low_R, high_R, deff_R, exact_R
 
 
 def _design_effect(sums_RG: Floats, sizes_G: Floats) -> Floats:
@@ -173,7 +185,7 @@ def mean_bounds(sums_RG: Floats, sizes_G: Floats, bounds: tuple[float, float] | 
     0..1; else Hall's [5]: t after the transformation g(T) = T + a·T²/3 + a²·T³/27 + a/6, a = Σe³/(Σe²)^1.5.
     """
     n, df = sizes_G.sum(), max(satterthwaite_df(sizes_G), 1.0)
-    mean_R, e_RG, t = sums_RG.sum(-1) / n, _residuals(sums_RG, sizes_G), float(stats.t.ppf(0.5 + level / 2, df))
+    mean_R, e_RG, t = sums_RG.sum(-1) / n, _residuals(sums_RG, sizes_G), float(t_quantile(df, level))
     square_R = (e_RG**2).sum(-1)
     reach_R = t * np.sqrt(square_R) / n
     if bounds is None:
@@ -183,7 +195,7 @@ def mean_bounds(sums_RG: Floats, sizes_G: Floats, bounds: tuple[float, float] | 
         return mean_R - reach_R * np.maximum(top, 1), mean_R - reach_R * np.minimum(bottom, -1)
     span = bounds[1] - bounds[0]
     p_R = np.clip((mean_R - bounds[0]) / span, 0, 1)
-    shrink_R = float(stats.norm.ppf(0.5 + level / 2)) / stats.t.ppf(0.5 + level / 2, np.minimum(_variance_df(sums_RG, sizes_G), df))
+    shrink_R = normal_quantile(level) / t_quantile(np.minimum(_variance_df(sums_RG, sizes_G), df), level)
     low, high = wilson_bounds(p_R, p_R * (1 - p_R) * (n * span * shrink_R) ** 2 / square_R, level)
     low_R, high_R = np.minimum(bounds[0] + span * low, mean_R - reach_R), np.maximum(bounds[0] + span * high, mean_R + reach_R)
     return np.maximum(low_R, bounds[0]), np.minimum(high_R, bounds[1])

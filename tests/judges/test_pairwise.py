@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -17,6 +18,7 @@ from auditor.schema import (
     Criterion,
     Generation,
     Metric,
+    Model,
     ModelSpec,
     OptionLogprob,
     Outcome,
@@ -202,6 +204,18 @@ def test_an_unanswered_question_is_an_engine_error() -> None:
 def test_a_judge_takes_only_comparisons() -> None:
     with pytest.raises(InputError, match="'generate'"):
         list(PairwiseJudge(ScriptedModel()).judge([ask([user("Hi")])]))
+
+
+def test_the_embedded_model_judges_by_its_two_letters(embedded_model: Model) -> None:
+    pairs = [("Oslo.", "Oslo."), ("Oslo.", "Paris, I guess."), ("Paris, I guess.", "Oslo.")]
+    requests = [dataclasses.replace(compare([user("What is the capital of Norway?")], a, b), sample_id=f"s{i}") for i, (a, b) in enumerate(pairs)]
+    same, there, back = PairwiseJudge(embedded_model).judge(requests)
+    assert same.status == "tie"
+    assert there.prefers_a is not None
+    assert back.prefers_a == pytest.approx(1 - there.prefers_a, abs=1e-3)
+    masses = [float(number) for result in (same, there, back) for number in re.findall(r"\d\.\d+", result.explanation)]
+    assert len(masses) == 6
+    assert min(masses) > 0.5
 
 
 @pytest.mark.parametrize(("value", "label"), [

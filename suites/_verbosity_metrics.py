@@ -1,0 +1,114 @@
+"""The metrics of the verbosity suite, by task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from auditor.schema import Generation, Metric, Sample, SuiteData
+from auditor.stats import MetricBuilder
+from auditor.stats.builder import MetricOptions
+from auditor.stats.length import length_controlled_win_rate
+from auditor.suites._limits import KINDS
+
+MIN_MASS = 0.5
+NO_BASELINE = "no baseline run: pass --baseline RUN with a run of the same suite"
+NO_JUDGE = "no judge: pass --judge MODEL"
+
+
+def metrics(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
+    """All of them; ``words_vs_baseline`` is not made without a baseline, nor the win rates without a judge and a baseline."""
+    return [*_one_word(builder, data), *_limits(builder), *_open(builder, data), *_wins(builder, data), *_padding(builder), *_reasoning(builder)]
+
+
+def _cut(data: SuiteData, task: str) -> tuple[str, ...]:
+    """A warning where replies of a task were cut: their lengths are lower bounds."""
+    tasks = {sample.id: sample.metadata["task"] for sample in data.samples}
+    firsts = [turns[0][0] for (sample_id, _), turns in data.replies.items() if tasks.get(sample_id) == task and turns and turns[0]]
+    ends = [reply.finish_reason for reply in firsts if isinstance(reply, Generation) and not reply.error]
+    cut = ends.count("length")
+    return (f"{cut} of {len(ends)} replies were cut at the token limit: the length is a lower bound",) if cut else ()
+
+
+def _one_word(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
+    bad: MetricOptions = {"higher_is_better": False, "flags": _cut(data, "one_word")}
+    return [
+        builder.mean("one_word_excess", "one_word_excess", unit="words", **bad),
+        builder.mean("one_word_words", "one_word_words", unit="words", **bad),
+        builder.mean("one_word_tokens", "one_word_tokens", unit="tokens", **bad),
+        builder.mean("one_word_excess", "one_word_excess", unit="words", group="one word asked for", where=_is_marked, **bad),
+        builder.mean("one_word_excess", "one_word_excess", unit="words", group="one word would do", where=_is_unmarked, **bad),
+        builder.proportion("one_word_kept", "one_word_kept", higher_is_better=True),
+        builder.proportion("one_word_found", "one_word_found", higher_is_better=True),
+    ]
+
+
+def _is_marked(sample: Sample) -> bool:
+    return bool(sample.metadata.get("marked"))
+
+
+def _is_unmarked(sample: Sample) -> bool:
+    return not sample.metadata.get("marked")
+
+
+def _limits(builder: MetricBuilder) -> list[Metric]:
+    units = dict.fromkeys(KINDS[sample.metadata["kind"]].unit for sample in builder.samples.values() if sample.metadata["task"] == "limit")
+    return [
+        builder.proportion("limit_kept", "limit_kept", higher_is_better=True),
+        builder.proportion("limit_overrun", "limit_overrun", higher_is_better=False),
+        builder.mean("limit_overshoot", "limit_overshoot", unit="excess / limit", higher_is_better=False),
+        *(builder.proportion("limit_kept", "limit_kept", higher_is_better=True, group=unit, where=_counts(unit)) for unit in units),
+    ]
+
+
+def _counts(unit: str) -> Callable[[Sample], bool]:
+    return lambda sample: sample.metadata["task"] == "limit" and KINDS[sample.metadata["kind"]].unit == unit
+
+
+def _open(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
+    flags = _cut(data, "open")
+    return [
+        builder.mean("open_words", "open_words", unit="words", flags=flags),
+        builder.mean("open_tokens", "open_tokens", unit="tokens", flags=flags),
+        builder.proportion("open_cut", "open_cut"),
+        _longer(builder, data, flags),
+    ]
+
+
+def _longer(builder: MetricBuilder, data: SuiteData, flags: tuple[str, ...]) -> Metric:
+    """Words per reply above the baseline's on the same prompts."""
+    baseline = data.context.baseline
+    if baseline is None:
+        return builder.not_made("words_vs_baseline", NO_BASELINE, unit="words", higher_is_better=False)
+    if any(score.scorer == "open_cut" and score.value for score in baseline.scores):
+        flags += ("replies of the baseline were cut at the token limit too",)
+    return builder.paired_difference("words_vs_baseline", "open_words", baseline.scores, unit="words", higher_is_better=False, flags=flags)
+
+
+def _wins(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
+    """Wins against the baseline, at equal length and plainly."""
+    good: MetricOptions = {"higher_is_better": True, "judge_based": True}
+    reason = NO_BASELINE if data.context.baseline is None else "" if data.context.has_judge else NO_JUDGE
+    if reason:
+        return [builder.not_made(name, reason, **good) for name in ("length_controlled_win_rate", "win_rate")]
+    return [
+        builder.statistic("length_controlled_win_rate", ("win", "win_words"), length_controlled_win_rate, bounds=(0, 1), **good),
+        builder.mean("win_rate", "win", bounds=(0, 1), **good),
+    ]
+
+
+def _padding(builder: MetricBuilder) -> list[Metric]:
+    mass = builder.mean("padding_mass", "padding_mass", unit="probability", higher_is_better=True, bounds=(0, 1))
+    low = mass.value is not None and mass.value < MIN_MASS
+    flags = (f"the two letters hold {mass.value:.0%} of the probability (below {MIN_MASS:.0%})",) if low else ()
+    return [
+        builder.mean("padded_preference", "padded_preference", unit="probability", higher_is_better=False, bounds=(0, 1), flags=flags),
+        builder.mean("padded_logit", "padded_logit", unit="nats", higher_is_better=False, flags=flags),
+        builder.mean("first_position", "first_position", unit="probability", bounds=(0, 1), flags=flags),
+        mass,
+    ]
+
+
+def _reasoning(builder: MetricBuilder) -> list[Metric]:
+    """Tokens of reasoning a reply, where the model has any."""
+    used = any(column.any() for column in builder.rows(("reasoning_tokens",)).columns)
+    return [builder.mean("reasoning_tokens", "reasoning_tokens", unit="tokens", higher_is_better=False)] if used else []
