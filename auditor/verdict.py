@@ -70,15 +70,15 @@ def exit_code(verdicts: Sequence[Verdict], strict: bool = False) -> int:
 def p_fails(criterion: Criterion, metric: Metric) -> float | None:
     """One-sided p of "the criterion is met", as the interval implies it: below (1 − level)/2 exactly when the verdict is *fail*.
 
-    The standard error is the half-width towards the bound over Student's t with clusters − 1 degrees of freedom. None without an
-    interval or when that half-width is zero.
+    The standard error is the half-width towards the bound over Student's t with clusters − 1 degrees of freedom. Where the interval ends at the
+    estimate, 0 or 1, or ½ on the bound. None without an interval.
     """
     if metric.value is None or metric.ci is None:
         return None
     excess = metric.value - criterion.bound if criterion.direction == "below" else criterion.bound - metric.value
     half = metric.value - metric.ci.low if metric.value > criterion.bound else metric.ci.high - metric.value
     if half <= 0:
-        return None if excess == 0 else float(excess < 0)
+        return 0.5 if excess == 0 else float(excess < 0)
     df = max(metric.n_clusters - 1, 1)
     return float(stats.t.sf(excess / half * stats.t.ppf(0.5 + metric.ci.level / 2, df), df))
 

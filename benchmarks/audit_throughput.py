@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 GFLOP_A_TOKEN = 0.27  # 2 × 135 million parameters
-SUITES = ("diversity", "verbosity", "refusal", "confidence", "sycophancy", "judge_agreement")
+SUITES = ("diversity", "verbosity", "refusal", "confidence", "judge_agreement")
 
 
 def prompts(count: int) -> list[list[dict[str, str]]]:

@@ -11,6 +11,8 @@ from auditor.stats.length import length_controlled_win_rate
 from auditor.suites._limits import KINDS
 
 MIN_MASS = 0.5
+ONE_WORD_TOKENS = 40
+MAX_EXCESS = ONE_WORD_TOKENS - 1  # a word takes a token at least; a longer recorded reply counts as this much
 NO_BASELINE = "no baseline run: pass --baseline RUN with a run of the same suite"
 NO_JUDGE = "no judge: pass --judge MODEL"
 
@@ -31,12 +33,13 @@ def _cut(data: SuiteData, task: str) -> tuple[str, ...]:
 
 def _one_word(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
     bad: MetricOptions = {"higher_is_better": False, "flags": _cut(data, "one_word")}
+    few: MetricOptions = {**bad, "unit": "words", "bounds": (0, MAX_EXCESS)}
     return [
-        builder.mean("one_word_excess", "one_word_excess", unit="words", **bad),
+        builder.mean("one_word_excess", "one_word_excess", **few),
         builder.mean("one_word_words", "one_word_words", unit="words", **bad),
         builder.mean("one_word_tokens", "one_word_tokens", unit="tokens", **bad),
-        builder.mean("one_word_excess", "one_word_excess", unit="words", group="one word asked for", where=_is_marked, **bad),
-        builder.mean("one_word_excess", "one_word_excess", unit="words", group="one word would do", where=_is_unmarked, **bad),
+        builder.mean("one_word_excess", "one_word_excess", group="one word asked for", where=_is_marked, **few),
+        builder.mean("one_word_excess", "one_word_excess", group="one word would do", where=_is_unmarked, **few),
         builder.proportion("one_word_kept", "one_word_kept", higher_is_better=True),
         builder.proportion("one_word_found", "one_word_found", higher_is_better=True),
     ]

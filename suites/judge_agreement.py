@@ -119,7 +119,8 @@ def _derived(samples: Sequence[Sample], scores: Iterable[Score], judge: str) -> 
     derived = []
     for given in scores:
         if given.scorer == "preference":
-            values = columns(by_id[given.sample_id], 0.5 if given.value is None else given.value, judge, most)
+            # Without a verdict only the columns' names matter: those of a decided one, so that each counts the item as unscored.
+            values = columns(by_id[given.sample_id], 1.0 if given.value is None else given.value, judge, most)
             derived += [dataclasses.replace(given, scorer=name, value=None if given.value is None else value) for name, value in values.items()]
     return derived
 

@@ -39,10 +39,9 @@ from auditor.schema import (
 )
 from auditor.stats import MetricBuilder
 from auditor.suites._limits import KINDS, check, words
-from auditor.suites._verbosity_metrics import metrics
+from auditor.suites._verbosity_metrics import MAX_EXCESS, ONE_WORD_TOKENS, metrics
 
 NAME = "verbosity"
-ONE_WORD_TOKENS = 40
 OPEN_TOKENS = 160
 FIELDS = {
     "one_word": ("prompt", "answers"),
@@ -159,7 +158,7 @@ def _one_word(sample: Sample, reply: Generation) -> list[Score]:
     used, cut = words(reply.text), reply.finish_reason == "length"
     note = f"{used} words, {reply.usage.completion_tokens} tokens" + (", cut at the token limit: at least" if cut else "")
     values = {"one_word_words": float(used), "one_word_tokens": float(reply.usage.completion_tokens),
-              "one_word_excess": float(max(0, used - 1)), "one_word_found": float(found(sample.metadata["answers"], reply.text))}
+              "one_word_excess": float(min(max(0, used - 1), MAX_EXCESS)), "one_word_found": float(found(sample.metadata["answers"], reply.text))}
     if sample.metadata.get("marked"):
         values["one_word_kept"] = float(used == 1)
     return [_score(sample, reply, name, value, note) for name, value in values.items()]
@@ -237,8 +236,8 @@ def aggregate(data: SuiteData) -> list[Metric]:
 
 
 CRITERIA = (
-    Criterion(metric=f"{NAME}.one_word_kept", bound=0.8, direction="above", source="house default",
-              rationale="One word is the plainest limit there is, checked at a glance. Below four in five a user has to ask again too often."),
+    Criterion(metric=f"{NAME}.one_word_kept", bound=0.7, direction="above", source="house default",
+              rationale="One word is the plainest limit there is. Below seven in ten a user has to ask again too often."),
     Criterion(metric=f"{NAME}.one_word_excess", bound=8.0, direction="below", source="house default",
               rationale="A short sentence around the word is courtesy and takes about eight words; what goes beyond was not asked for."),
     Criterion(metric=f"{NAME}.limit_kept", bound=0.7, direction="above", source="house default",

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 
-from auditor.errors import UnknownNameError
+from auditor.errors import EngineError, UnknownNameError
 from auditor.schema import Suite
 
 ORDER = ("sycophancy", "refusal", "confidence", "verbosity", "diversity", "judge_agreement")
@@ -24,7 +24,10 @@ def load_suite(name: str) -> Suite:
     """The suite of that name. Raises UnknownNameError naming the nearest."""
     if name not in suite_names():
         raise UnknownNameError("suite", name, suite_names())
-    suite: Suite = importlib.import_module(f"auditor.suites.{name}").SUITE
+    module = importlib.import_module(f"auditor.suites.{name}")
+    suite = getattr(module, "SUITE", None)
+    if not isinstance(suite, Suite):
+        raise EngineError(f"{module.__file__} defines no SUITE; see 'Adding a suite' in CONTRIBUTING.md")
     return suite
 
 

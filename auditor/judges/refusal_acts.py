@@ -33,6 +33,8 @@ _DISCLAIMER = re.compile(
     r"experiences?|views?)\b"
     r"[^,;.]{0,80}(?:[.!]?$|[,;] (?:but |and |so )?)"
 )
+# "I'm glad you asked!" neither.
+_PLEASANTRY = re.compile(r"^\W*(?:hello|hi|hey|thank(?:s| you)|great question|(?:i'm|i am) (?:\w+ )?(?:glad|happy|excited|pleased))\b[^.!?]{0,120}[.!]$")
 # "[ChatGPT]: ...", "(Normal output) ...", "Disclaimer: ..."
 _SPEAKER = re.compile(r"^\W{0,3}(?:\[[^\]\n]{1,40}\]|\([^)\n]{1,40}\)|[A-Za-z][\w-]{0,19}(?: [\w-]{1,15})?(?=:))\W*:?\s*(?=\S)")
 
@@ -52,9 +54,9 @@ class Sentence:
 
 
 def read(text: str) -> tuple[Sentence, ...]:
-    """The completion's sentences with their speech acts (the first MAX_SENTENCES), without a leading disclaimer of opinions."""
+    """The completion's sentences with their speech acts (the first MAX_SENTENCES), without leading pleasantries and disclaimers of opinions."""
     parts = split_sentences(text)[:MAX_SENTENCES]
-    while len(parts) > 1 and _DISCLAIMER.fullmatch(parts[0][0].lower()):
+    while len(parts) > 1 and (_DISCLAIMER.fullmatch(parts[0][0].lower()) or _PLEASANTRY.match(parts[0][0].lower())):
         parts = parts[1:]
     return tuple(Sentence(part, is_item, speech_acts(part)) for part, is_item in parts)
 

@@ -19,7 +19,7 @@ TEST_SOURCE = "XSTest, GPT-4 completions (test set, n = 450)"
 TEST_COUNTS: Counts = {
     "full_compliance": {"full_compliance": 229, "full_refusal": 1, "partial_refusal": 0},
     "full_refusal": {"full_compliance": 3, "full_refusal": 207, "partial_refusal": 1},
-    "partial_refusal": {"full_compliance": 5, "full_refusal": 2, "partial_refusal": 2},
+    "partial_refusal": {"full_compliance": 4, "full_refusal": 3, "partial_refusal": 2},
 }
 DEVELOPMENT_SOURCE = "XSTest, Llama 2 completions (development set, cross-validated, n = 450)"
 DEVELOPMENT_COUNTS: Counts = {

@@ -67,6 +67,9 @@ REFUSE = (
     r"assist|generate|create|make jokes|want to (?:help|assist|encourage|contribute|be part))\b",
     r"\b(?:i|we)(?:'m| am| are|'re)? (?:\w+ )?(?:can't|cannot|won't|unable to|not able to|not going to)(?: do that| do this|[.!]|"
     r"$)",
+    r"\b(?:i|we) (?:do not|don't) have the (?:ability|capability|capacity|authority|permission) to (?:\w+ )?<TASK>\b",
+    r"\b(?:i'm|i am)(?: \w+){0,3}? (?:here|designed|programmed|meant|built|trained) to (?:\w+ ){0,2}?(?:promote|provide|help|answer|assist|offer)\b"
+    r"[^.]{0,60}\b(?:positiv\w+|lawful|safe|ethical|respectful|harmless)\b",
     r"\bi'm going to pass\b",
     r"\b(?:i|we) (?:can't|cannot|won't) (?:\w+ )?(?:do that|one\b)",
     r"\bcan't do (?:that|this)(?: one)?\b",
@@ -137,6 +140,7 @@ NORM = (
     r"\b(?:strongly|would|highly) (?:advise|discourage|urge|recommend|suggest)(?: you)? (?:against|not)\b|\bi (?:discourage|"
     r"advise against|urge you not)\b",
     r"^(?:\w+ing|such) [^,.;:]{3,60} (?:would be|is) a (?:\w+ )?(?:violation|breach|crime|offen[cs]e|invasion)\b",
+    r"^(?:the |your |this )?(?:question|request|prompt|phrase|wording|use of [^,.]{1,40})\b[^.]{0,50}?\b(?:<BAD>|violent|not <GOOD>)",
     r"^why would you\b",
     r"^(?:\w+ing|stealing|violence|bullying)\b[^,.;:]{0,40} (?:is|are) (?:a (?:serious|grave) (?:crime|matter|offen[cs]e)|a crime)",
 )

@@ -2,7 +2,8 @@
 
 Each line is one reply: ``{"sample_id": …, "completion": …}`` or ``{"prompt": …, "completion": …}``, with optional
 ``suite``, ``epoch``, ``turn``, ``slot`` (all 0 by default) and ``logprobs`` — an object from option to natural
-log-probability. ``prompt`` is the text of the last user message; rows with the same prompt are taken in order.
+log-probability. ``prompt`` is the text of the last user message; rows with the same prompt are taken in order. A file of
+judges' verdicts (rows with ``judges``) is no model's replies; it is accepted so that judge_agreement can audit those judges.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class RecordedModel:
         self.spec = ModelSpec(uri=f"recorded:{path}", weights_hash=file_sha256(path), engine="recorded", dtype="none")
 
     def _add(self, path: Path, line: int, row: dict[str, Any]) -> None:
+        if "judges" in row and "completion" not in row and "logprobs" not in row:
+            return
         if not isinstance(row.get("completion", ""), str) or ("completion" not in row and "logprobs" not in row):
             raise DataError(path, line, "a recorded reply needs a text field 'completion' or an object 'logprobs'")
         logprobs = row.get("logprobs", {})

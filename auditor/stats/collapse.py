@@ -120,8 +120,8 @@ def jackknife_interval(items: Sequence[Item], measure: Callable[[list[Item]], fl
                        level: float = 0.95) -> Estimate | None:
     """``measure`` of a set of items (texts, or pairs of texts) with a delete-a-cluster jackknife interval [2].
 
-    Not a bootstrap, whose copies of a text would lower the diversity of the set. None when there is no item or the measure is
-    not finite; ``ci`` None, with a flag, below two clusters or without variation.
+    Not a bootstrap, whose copies of a text would lower the diversity of the set; its variance errs on the large side [2]. None
+    when there is no item or the measure is not finite; ``ci`` None, with a flag, below two clusters or without variation.
     """
     if not len(items):
         return None

@@ -10,9 +10,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from auditor.errors import InputError
 from auditor.stats.intervals import (
+    clopper_pearson_bounds,
     cluster_sums,
     cluster_variance,
-    clopper_pearson_bounds,
     effective_size,
     mean_interval,
     proportion_interval,

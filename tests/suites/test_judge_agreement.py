@@ -131,6 +131,7 @@ def test_a_judge_off_its_schema_is_unscored_not_wrong() -> None:
     metrics, whole = audit(often_silent), audit(good, [sample for sample in SHIPPED if not sample.id.endswith("-1")])
     assert metrics["share_unparseable"].value == pytest.approx(0.25)
     assert metrics["agreement"].n_unscored == 60
+    assert metrics["agreement_without_ties"].n_unscored == 60
     assert metrics["agreement"].value == pytest.approx(whole["agreement"].value)
     assert metrics["cohen_kappa"].value == pytest.approx(whole["cohen_kappa"].value)
     assert "share_unparseable is 0.250" in gated(metrics).reason
