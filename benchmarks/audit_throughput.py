@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 GFLOP_A_TOKEN = 0.27  # 2 × 135 million parameters
-SUITES = ("diversity", "verbosity", "refusal", "confidence", "judge_agreement")
+SUITES = ("diversity", "verbosity", "refusal", "confidence", "sycophancy", "judge_agreement")
 
 
 def prompts(count: int) -> list[list[dict[str, str]]]:
@@ -120,7 +120,8 @@ def compare(arguments: argparse.Namespace) -> None:
     rate = matrix_rate(arguments.dtype)
     print(f"machine: {rate:.0f} GFLOP/s in {arguments.dtype} matrix products; {GFLOP_A_TOKEN} GFLOP a token; limit {arguments.limit} tokens")
     for batch in arguments.batch:
-        job = {"folder": str(resolve("smollm2").folder), "batch": batch, "limit": arguments.limit, "dtype": arguments.dtype, "prompts": prompts(arguments.prompts)}
+        job = {"folder": str(resolve("smollm2").folder), "batch": batch, "limit": arguments.limit, "dtype": arguments.dtype,
+               "prompts": prompts(arguments.prompts)}
         found = {side: measure(side, python, job) for side, python in pythons.items()}
         for side, result in found.items():
             print(f"{side:8} batch {batch:3}  {arguments.prompts} prompts  {result['tokens']:.0f} tokens  {result['seconds']:.1f} s  "

@@ -27,7 +27,6 @@ import argparse
 import csv
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +161,7 @@ def resampled(truth: np.ndarray, said: np.ndarray, clusters: np.ndarray) -> np.n
     index = {label: place for place, label in enumerate(classes)}
     ids, codes = np.unique(clusters, return_inverse=True)
     tables = np.zeros((len(ids), len(classes), len(classes)))
-    np.add.at(tables, (codes, [index[label] for label in truth], [index[label] for label in said]), 1)
+    np.add.at(tables, (codes, np.array([index[label] for label in truth]), np.array([index[label] for label in said])), 1)
     draws = np.random.default_rng(0).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=RESAMPLES)
     tables = np.einsum("rg,gij->rij", draws, tables)
     total = tables.sum((1, 2))
@@ -208,7 +207,8 @@ def write_confusion() -> None:
     for name, data, said in (("TEST_COUNTS", test, predict(test)),
                              ("DEVELOPMENT_COUNTS", development, cross_validated(development, examples()))):
         rows = "".join(f'    "{actual}": {json.dumps(row)},\n' for actual, row in confusion(data.labels, said).items())
-        text = re.sub(rf"({name}: Counts = \{{\n).*?(^\}}\n)", lambda match, rows=rows: match.group(1) + rows + match.group(2), text, flags=re.S | re.M)
+        before, opening, rest = text.partition(f"{name}: Counts = {{\n")
+        text = before + opening + rows + rest[rest.index("}\n"):]
     COUNTED.write_text(text, encoding="utf-8")
     print(f"wrote {COUNTED}")
 

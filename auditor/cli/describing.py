@@ -43,7 +43,8 @@ def described(suite: Suite) -> dict[str, Any]:
 
 def print_suite(suite: Suite) -> None:
     facts = described(suite)
-    print(f"{suite.title} ({suite.name} {suite.version})\n\n{suite.question}\n\nMethod: {suite.method}\n\nLimits: {suite.limits}\n\nReference: {suite.reference}\n")
+    print(f"{suite.title} ({suite.name} {suite.version})\n\n{suite.question}\n")
+    print(f"Method: {suite.method}\n\nLimits: {suite.limits}\n\nReference: {suite.reference}\n")
     print(f"{facts['items']} items in {facts['clusters']} clusters: " + ", ".join(f"{task or 'all'} {count}" for task, count in facts["tasks"].items()) + "\n")
     table("Criteria", ("metric", "must be", "source", "why"),
           [(criterion.metric, f"{criterion.direction} {plain(criterion.bound)}", criterion.source, criterion.rationale) for criterion in suite.criteria])
@@ -54,7 +55,8 @@ def write_prompts(suite: Suite, path: Path) -> int:
     lines = []
     for sample in suite.load(None):
         for slot, request in enumerate(next(suite.solve(sample, Context()))):
-            row: dict[str, Any] = {"suite": suite.name, "sample_id": sample.id, "turn": 0, "slot": slot, "kind": request.kind, "messages": to_dict(request.messages)}
+            row: dict[str, Any] = {"suite": suite.name, "sample_id": sample.id, "turn": 0, "slot": slot, "kind": request.kind,
+                                   "messages": to_dict(request.messages)}
             if request.options:
                 row["options"] = list(request.options)
             lines.append(json.dumps(row, ensure_ascii=False))

@@ -11,7 +11,7 @@ from typing import Any
 from auditor.cli.text import printable, verdict_rows
 from auditor.errors import InputError
 from auditor.reports.numbers import interval, number
-from auditor.schema import to_dict
+from auditor.schema import Metric, to_dict
 from auditor.store import Store
 from auditor.store.records import StoredRun
 
@@ -77,13 +77,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def print_metrics(store: Store, run: StoredRun) -> None:
     metrics, verdicts = store.metrics(run.run_id), store.verdicts(run.run_id)
-    rows = [(metric.suite, metric.name + ("" if metric.group == "all" else f" ({metric.group})"), number(metric.value, metric.unit) if metric.value is not None else "–", interval(metric.ci, metric.unit),
-             str(metric.n), str(metric.n_clusters), str(metric.n_unscored), "; ".join(filter(None, (metric.reason, *metric.flags))))
-            for metric in metrics]
-    table(f"Metrics of run {run.run_id}, model {run.spec.model.uri}", ("suite", "metric", "value", "95 % interval", "n", "clusters", "unscored", "notes"), rows)
+    rows = [_metric_row(metric) for metric in metrics]
+    columns = ("suite", "metric", "value", "95 % interval", "n", "clusters", "unscored", "notes")
+    table(f"Metrics of run {run.run_id}, model {run.spec.model.uri}", columns, rows)
     table("Verdicts", ("verdict", "criterion", "measured", "must be"), verdict_rows(verdicts))
     if not run.evidence:
         print("NOT EVIDENCE: this run asked only a part of the items.")
+
+
+def _metric_row(metric: Metric) -> tuple[str, ...]:
+    name = metric.name + ("" if metric.group == "all" else f" ({metric.group})")
+    value = number(metric.value, metric.unit) if metric.value is not None else "–"
+    counts = (str(metric.n), str(metric.n_clusters), str(metric.n_unscored))
+    return (metric.suite, name, value, interval(metric.ci, metric.unit), *counts, "; ".join(filter(None, (metric.reason, *metric.flags))))
 
 
 def print_samples(store: Store, run_id: str) -> None:

@@ -20,6 +20,7 @@ from auditor.models.chat import split_reasoning
 from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
 
 BATCH = 256
+MASS_TOLERANCE = 0.01  # rounding in the file
 
 
 class RecordedModel:
@@ -40,6 +41,9 @@ class RecordedModel:
         logprobs = row.get("logprobs", {})
         if not isinstance(logprobs, dict) or not all(_is_logprob(value) for value in logprobs.values()):
             raise DataError(path, line, "'logprobs' must map each option to a natural log-probability (a number ≤ 0)")
+        total = sum(math.exp(value) for value in logprobs.values())
+        if total > 1 + MASS_TOLERANCE:
+            raise DataError(path, line, f"the options' probabilities sum to {total:.3f}, above 1; 'logprobs' are natural logarithms of probabilities")
         if isinstance(row.get("sample_id"), str):
             place = tuple(row.get(name, 0) for name in ("epoch", "turn", "slot"))
             key = (row.get("suite"), row["sample_id"], *place)

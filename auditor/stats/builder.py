@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from auditor.errors import InputError
 from auditor.schema import Metric, Sample, Score
-from auditor.stats.bootstrap import Resampling, Statistic, bootstrap_interval, ratio_interval
+from auditor.stats.bootstrap import Resampling, Statistic, bootstrap_interval, clip, paired_interval
 from auditor.stats.intervals import Estimate, Floats, mean_interval, no_variation, proportion_interval
 from auditor.stats.power import implied_error, minimum_detectable_effect
 
@@ -118,7 +118,7 @@ class MetricBuilder:
         binary = all(np.isin(column, (0.0, 1.0)).all() for column in rows.columns)
         bounds = chosen.bounds or ((-1.0, 1.0) if binary else None)
         plan = Resampling(seed=self._draws(name, chosen.group))
-        estimate = _bounded(ratio_interval(rows.columns[0] - rows.columns[1], None, rows.clusters, plan), bounds)
+        estimate = paired_interval(rows.columns[0] - rows.columns[1], rows.clusters, bounds, plan)
         return self._metric(name, rows, _with_mde(estimate), chosen)
 
     def not_made(self, name: str, reason: str, **options: Unpack[MetricOptions]) -> Metric:
@@ -186,9 +186,7 @@ def _bounded(estimate: Estimate | None, bounds: tuple[float, float] | None) -> E
         return estimate
     if estimate.flag.startswith("no variation"):
         return no_variation(estimate, bounds)
-    if estimate.ci is None:
-        return estimate
-    return replace(estimate, ci=replace(estimate.ci, low=max(estimate.ci.low, bounds[0]), high=min(estimate.ci.high, bounds[1])))
+    return clip(estimate, bounds)
 
 
 def _with_mde(estimate: Estimate | None) -> Estimate | None:

@@ -18,8 +18,8 @@ from scipy import stats
 
 from auditor.errors import InputError
 from auditor.schema import Comparison, ConfidenceInterval
-from auditor.stats.bootstrap import PLAN, Resampling, ratio_interval
-from auditor.stats.intervals import Floats, cluster_codes, cluster_sums, cluster_variance, no_variation
+from auditor.stats.bootstrap import PLAN, Resampling, paired_interval
+from auditor.stats.intervals import Floats, cluster_codes, cluster_sums, cluster_variance
 from auditor.stats.power import minimum_detectable_effect
 
 EXACT_CLUSTERS = 13  # up to 2^13 sign patterns are listed in full
@@ -58,11 +58,9 @@ def paired_test(candidate: ArrayLike, baseline: ArrayLike, clusters: ArrayLike |
     if one_N.shape != other_N.shape:
         raise InputError(f"{one_N.shape} candidate and {other_N.shape} baseline values: pass the same samples in the same order")
     difference_N = one_N - other_N
-    estimate = ratio_interval(difference_N, None, clusters, plan)
+    estimate = paired_interval(difference_N, clusters, bounds, plan)
     if estimate is None:
         return None
-    if estimate.flag.startswith("no variation") and bounds is not None:
-        estimate = no_variation(estimate, bounds, plan.level)
     effect = None
     if estimate.n_clusters > 1:
         error = float(cluster_variance(*cluster_sums(difference_N, clusters))) ** 0.5

@@ -50,7 +50,7 @@ def test_run_prints_the_object_that_show_prints(audited):
 def test_show_samples(audited):
     folder, printed = audited
     rows = shown(folder, printed["run_id"], "--samples")["samples"]
-    assert len({row["sample_id"] for row in rows}) == 12
+    assert len({row["sample_id"] for row in rows}) == 11  # the twelfth needs a judge, and without one has no score
     assert set(rows[0]) >= {"sample_id", "prompt", "completion", "answer", "value", "status"}
     assert "NOT EVIDENCE" in auditor("show", "latest", "--samples", cwd=folder).stdout
 
@@ -116,7 +116,8 @@ def test_bad_input_exits_2_and_says_what_to_do(tmp_path, arguments, words):
     assert not list(tmp_path.glob("*.duckdb"))
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "holds no items"), ('{"id": "x"\n', ":1: not JSON"), ('\n["x"]\n', ":2: a JSON list"), ('{"id": "x"}\n', ":1: ")])
+@pytest.mark.parametrize(("text", "words"), [("", "holds no items"), ('{"id": "x"\n', ":1: not JSON"), ('\n["x"]\n', ":2: a JSON list"),
+                                             ('{"id": "x"}\n', ":1: ")])
 def test_malformed_items_name_the_line(tmp_path, text, words):
     (tmp_path / "items.jsonl").write_text(text)
     done = auditor("run", "smollm2", *SUITE, "--items", "sycophancy=items.jsonl", cwd=tmp_path)
@@ -149,7 +150,7 @@ def test_recorded_replies_need_no_model(tmp_path):
     prompts = auditor("suites", "sycophancy", "--prompts", "prompts.jsonl", cwd=tmp_path)
     assert prompts.returncode == 0, prompts.stderr
     rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
-    answered = [{**row, "logprobs": {option: -0.1 - index for index, option in enumerate(row["options"])}} for row in rows if row["kind"] == "logprobs"]
+    answered = [{**row, "logprobs": {option: -1.8 - index for index, option in enumerate(row["options"])}} for row in rows if row["kind"] == "logprobs"]
     (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answered)))
     done = auditor("run", "recorded:answers.jsonl", *SUITE, "--format", "json", cwd=tmp_path)
     found = {metric["name"]: metric for metric in json.loads(done.stdout)["metrics"] if metric["group"] == "all"}

@@ -61,7 +61,8 @@ def model(tiny_checkpoint):
 
 
 def record(model, name="r1"):
-    return RunRecord(run_id=name, spec=RunSpec(suites=("toy",), suite_versions=("1",), model=model.spec), created=datetime.datetime.now(datetime.UTC).isoformat())
+    spec = RunSpec(suites=("toy",), suite_versions=("1",), model=model.spec)
+    return RunRecord(run_id=name, spec=spec, created=datetime.datetime.now(datetime.UTC).isoformat())
 
 
 def drive(writer, model, *, suite=None, engines=None):

@@ -12,7 +12,8 @@ from auditor.models.decode import Clock, Row, decode, option_logprobs, pick, sha
 from auditor.models.resolve import EngineOptions, open_model
 from auditor.schema import ask, assistant, score_options, user
 
-PROMPTS = ["Hi", "Which answer is right, A or B?", "one two three four five six seven", "The quick brown fox", "A", "Tell me about the lazy dog, please, and the fox."]
+PROMPTS = ["Hi", "Which answer is right, A or B?", "one two three four five six seven", "The quick brown fox", "A",
+           "Tell me about the lazy dog, please, and the fox."]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_shared_prefix(prompts, expected):
 
 
 def test_too_long_a_prompt_is_an_error_not_a_truncation(tiny):
-    asked = [dataclasses.replace(ask([user("word " * 600)], max_tokens=4), sample_id="long"), dataclasses.replace(ask([user("Hi")], max_tokens=4), sample_id="short")]
+    asked = [dataclasses.replace(ask([user(text)], max_tokens=4), sample_id=name) for name, text in (("long", "word " * 600), ("short", "Hi"))]
     replies = answers(tiny, asked)
     assert "context holds 512" in (replies["long"].error or "")
     assert replies["long"].finish_reason == "error"
@@ -157,8 +158,8 @@ def test_embedded_model_batch_sizes_agree(embedded_model):
     """architecture.md: in float32 greedy texts agree ≥ 99 % and option log-probabilities within 1e-4 across batch sizes."""
     words = ["sea", "law", "bread", "chess", "rain", "Paris", "trains", "glass"]
     asked = [dataclasses.replace(ask([user(f"Write one sentence about {word}.")], max_tokens=24), sample_id=word) for word in words]
-    asked_options = [dataclasses.replace(score_options([user(f"Is {word} edible?\nA) yes\nB) no, it is not"), assistant("Answer:")], [" A", " B", " no, it is not"]),
-                                         sample_id=word) for word in words]
+    asked_options = [dataclasses.replace(score_options([user(f"Is {word} edible?\nA) yes\nB) no, it is not"), assistant("Answer:")],
+                                                       [" A", " B", " no, it is not"]), sample_id=word) for word in words]
     together, alone = answers(embedded_model, asked), {}
     for request in asked:
         alone.update(answers(embedded_model, [request]))

@@ -48,6 +48,7 @@ def test_options_need_log_probabilities(tmp_path):
     ({"sample_id": "a"}, "needs a text field 'completion'"),
     ({"sample_id": "a", "completion": 3}, "needs a text field 'completion'"),
     ({"sample_id": "a", "logprobs": {"A": 0.5}}, "natural log-probability"),
+    ({"sample_id": "a", "logprobs": {"A": -0.1, "B": -0.2}}, "sum to 1.724, above 1"),
     ("{broken", "not JSON"),
     ("[1]", "a JSON list"),
 ])

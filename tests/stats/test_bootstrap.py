@@ -40,16 +40,16 @@ def test_ratio_path_and_general_path_agree():
 
 
 def test_weights_are_constant_within_clusters_and_sum_to_the_number_of_clusters():
-    clusters, seen = np.array(["b", "a", "b", "c"]), []
+    clusters, seen = np.array(list("bacbdefg")), []
 
     def record(columns, weights):
         seen.append(weights)
         return weights @ columns[0] / np.maximum(weights.sum(1), 1)
 
-    bootstrap_interval((np.array([1.0, 2.0, 3.0, 4.0]),), record, clusters)
+    bootstrap_interval((np.arange(8.0),), record, clusters)
     drawn = seen[1]
-    assert (drawn[:, 0] == drawn[:, 2]).all()
-    assert (drawn[:, [0, 1, 3]].sum(1) == 3).all()
+    assert (drawn[:, 0] == drawn[:, 3]).all()
+    assert (drawn[:, [0, 1, 2, 4, 5, 6, 7]].sum(1) == 7).all()
 
 
 def test_order_of_rows_does_not_matter_and_seed_does():
@@ -72,13 +72,15 @@ def test_none_and_flags():
     assert ratio_interval([]) is None
     assert ratio_interval([1.0, 2.0], [0.0, 0.0]) is None
     assert bootstrap_interval(([1.0, 2.0],), lambda c, w: np.full(len(w), np.nan)) is None
-    assert "one cluster" in bootstrap_interval(([1.0, 2.0],), weighted_mean, ["a", "a"]).flag
-    assert "no variation" in ratio_interval([2.0, 2.0, 2.0]).flag
+    assert "1 clusters are too few" in bootstrap_interval(([1.0, 2.0],), weighted_mean, ["a", "a"]).flag
+    assert ratio_interval(np.arange(5.0)).ci is None
+    assert ratio_interval(np.arange(6.0)).ci is not None
+    assert "no variation" in ratio_interval([2.0] * 6).flag
 
     def often_undefined(columns, weights):
         return np.where(weights.min(1) > 0, 1.0, np.nan)
 
-    undefined = bootstrap_interval((np.arange(5.0),), often_undefined)
+    undefined = bootstrap_interval((np.arange(8.0),), often_undefined)
     assert undefined.ci is None
     assert "undefined" in undefined.flag
     with pytest.raises(InputError, match="2000"):

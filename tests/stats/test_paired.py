@@ -75,6 +75,14 @@ def test_paired_test_edges():
     assert (alone.ci, alone.minimum_detectable_effect) == (None, None)
 
 
+def test_few_clusters_get_a_t_interval():
+    clusters = np.repeat(np.arange(4), 5)
+    one, other = RNG.normal(size=(2, 20))
+    found = paired_test(one, other, clusters)
+    assert "cluster-robust t" in found.ci.method
+    assert found.ci.low < found.difference < found.ci.high
+
+
 def test_seed_decides_the_draws():
     one, other = RNG.normal(size=(2, 50))
     assert paired_test(one, other, plan=Resampling(seed=5)) == paired_test(one, other, plan=Resampling(seed=5))
