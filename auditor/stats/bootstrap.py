@@ -29,7 +29,7 @@ CHUNK_BYTES = 32 * 2**20
 MAX_CLUSTERS = 4096  # beyond, clusters are merged at random: coarser clusters stay valid, the width gains about 1 % of noise
 MAX_JACKKNIFE = 1000  # beyond, groups of clusters are left out: the acceleration of group sums is that of the cluster sums
 MAX_UNDEFINED = 0.1
-MIN_CLUSTERS = 6  # of G = 5 units the bootstrap reaches from the least to the greatest value only, which covers the median with 1 − 2^−4 < 95 %
+MIN_CLUSTERS = 6  # of five units a bootstrap reaches from the least to the greatest value: at best 1 − 2^−4, below 95 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ def _units(n: int, clusters: ArrayLike | None, plan: Resampling) -> _Units:
 
 
 def _too_few(value: float, units: _Units) -> Estimate:
-    flag = f"{units.n_clusters} clusters are too few for a bootstrap: no interval"
+    flag = f"too few clusters for a bootstrap ({units.n_clusters}): no interval"
     return Estimate(value=value, ci=None, n=len(units.codes_N), n_clusters=units.n_clusters, flag=flag)
 
 

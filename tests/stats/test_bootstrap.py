@@ -72,7 +72,7 @@ def test_none_and_flags():
     assert ratio_interval([]) is None
     assert ratio_interval([1.0, 2.0], [0.0, 0.0]) is None
     assert bootstrap_interval(([1.0, 2.0],), lambda c, w: np.full(len(w), np.nan)) is None
-    assert "1 clusters are too few" in bootstrap_interval(([1.0, 2.0],), weighted_mean, ["a", "a"]).flag
+    assert "too few clusters for a bootstrap (1)" in bootstrap_interval(([1.0, 2.0],), weighted_mean, ["a", "a"]).flag
     assert ratio_interval(np.arange(5.0)).ci is None
     assert ratio_interval(np.arange(6.0)).ci is not None
     assert "no variation" in ratio_interval([2.0] * 6).flag
