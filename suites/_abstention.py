@@ -13,7 +13,8 @@ ABSTAIN = "unknown"
 _KNOW = r"(?:know|tell|say|see|predict|determine|foresee|guess|answer|give|provide|calculate|be (?:sure|certain|known|determined|predicted|answered))"
 _STUFF = r"(?:access|information|info|data|details?|knowledge|way|enough|ability|any idea|name|code|number|time|date)"
 _SHARE = r"(?:tell|provide|share|give|clarify|specify|describe|let me know)"
-_OPEN = r"(?:unknown|unknowable|uncertain|unclear|a mystery|anyone's guess|undetermined|(?:not|never) (?:known|stated|specified|given|mentioned|provided|recorded))"
+_OPEN = (r"(?:unknown|unknowable|uncertain|unclear|a mystery|anyone's guess|undetermined|"
+         r"(?:not|never) (?:known|stated|specified|given|mentioned|provided|recorded))")
 _PATTERNS = (
     rf"\b(?:do|does|did|could|would|can|will|am|is|are)(?:n't| not) (?:\w+ly )?(?:able to )?{_KNOW}\b",
     rf"\b(?:can't|cannot) (?:\w+ly )?{_KNOW}\b",

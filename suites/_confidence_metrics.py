@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from auditor.schema import Metric, Sample
 from auditor.stats import MetricBuilder
-from auditor.stats.builder import MetricOptions
 from auditor.stats.calibration import adaptive_ece, auroc, ece_noise
 from auditor.suites._abstention import ABSTAIN
 
@@ -30,7 +30,7 @@ def _calibration(builder: MetricBuilder, prefix: str) -> list[Metric]:
     columns = (f"{prefix}confidence", f"{prefix}correct")
     noise = ece_noise(builder.rows(columns[:1]).columns[0], seed=builder.seed)
     chance = () if noise is None else (f"a perfectly calibrated model would show {noise:.3f} on as many items by chance",)
-    bad: MetricOptions = {"higher_is_better": False, "flags": flags}
+    bad: dict[str, Any] = {"higher_is_better": False, "flags": flags}
     return [
         builder.mean(f"{prefix}overconfidence", f"{prefix}overconfidence", unit="probability", bounds=(-1, 1), **bad),
         builder.proportion(f"{prefix}confident_wrong_rate", f"{prefix}confident_wrong", **bad),
@@ -46,7 +46,7 @@ def _calibration(builder: MetricBuilder, prefix: str) -> list[Metric]:
 def _by_difficulty(builder: MetricBuilder) -> Iterator[Metric]:
     levels = dict.fromkeys(str(sample.metadata["difficulty"]) for sample in builder.samples.values() if sample.metadata.get("difficulty"))
     for level in levels:
-        options: MetricOptions = {"group": level, "where": _of_difficulty(level)}
+        options: dict[str, Any] = {"group": level, "where": _of_difficulty(level)}
         yield builder.proportion("accuracy", "correct", higher_is_better=True, **options)
         yield builder.mean("overconfidence", "overconfidence", unit="probability", higher_is_better=False, bounds=(-1, 1), **options)
 

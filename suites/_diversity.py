@@ -31,6 +31,7 @@ MEANING_COSINE = 0.8  # on NoveltyBench's classes of outputs of ≤ 30 words: ba
 NO_BASELINE = "needs --baseline RUN: diversity is judged only against an earlier run"
 NO_VALUES = "the baseline run has nothing to compare on these items"
 SHARE = (0.0, 1.0)
+LOW_MASS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,16 @@ def levels(data: SuiteData, no_embedder: str) -> list[Metric]:
 def _level(builder: MetricBuilder, measure: Measure) -> Metric:
     if measure.name.endswith("loops"):
         return builder.proportion(measure.name, measure.name, higher_is_better=False)
-    return builder.mean(measure.name, measure.name, unit=measure.unit, bounds=measure.bounds, higher_is_better=measure.higher_is_better)
+    flags = _mass_flag(builder) if measure.name in ("rare_share", "right_entropy") else ()
+    return builder.mean(measure.name, measure.name, unit=measure.unit, bounds=measure.bounds, higher_is_better=measure.higher_is_better,
+                        flags=flags)
+
+
+def _mass_flag(builder: MetricBuilder) -> tuple[str, ...]:
+    """Shares among the listed answers say little where the model would rather say something else."""
+    masses = builder.rows(("right_mass",)).columns[0]
+    low = len(masses) > 0 and masses.mean() < LOW_MASS
+    return (f"the listed right answers hold {masses.mean():.1%} of the probability",) if low else ()
 
 
 def changes(data: SuiteData, no_embedder: str) -> list[Metric]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from auditor.schema import Generation, Metric, Sample, SuiteData
 from auditor.stats import MetricBuilder
-from auditor.stats.builder import MetricOptions
 from auditor.stats.length import length_controlled_win_rate
 from auditor.suites._limits import KINDS
 
@@ -32,8 +32,8 @@ def _cut(data: SuiteData, task: str) -> tuple[str, ...]:
 
 
 def _one_word(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
-    bad: MetricOptions = {"higher_is_better": False, "flags": _cut(data, "one_word")}
-    few: MetricOptions = {**bad, "unit": "words", "bounds": (0, MAX_EXCESS)}
+    bad: dict[str, Any] = {"higher_is_better": False, "flags": _cut(data, "one_word")}
+    few: dict[str, Any] = {**bad, "unit": "words", "bounds": (0, MAX_EXCESS)}
     return [
         builder.mean("one_word_excess", "one_word_excess", **few),
         builder.mean("one_word_words", "one_word_words", unit="words", **bad),
@@ -89,7 +89,7 @@ def _longer(builder: MetricBuilder, data: SuiteData, flags: tuple[str, ...]) -> 
 
 def _wins(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
     """Wins against the baseline, at equal length and plainly."""
-    good: MetricOptions = {"higher_is_better": True, "judge_based": True}
+    good: dict[str, Any] = {"higher_is_better": True, "judge_based": True}
     reason = NO_BASELINE if data.context.baseline is None else "" if data.context.has_judge else NO_JUDGE
     if reason:
         return [builder.not_made(name, reason, **good) for name in ("length_controlled_win_rate", "win_rate")]

@@ -212,7 +212,8 @@ def _status(judgment: Judgment) -> ScoreStatus:
 
 def _padding(sample: Sample, first: Generation, second: Generation) -> Iterator[Score]:
     """The model as judge of (concise, padded), asked in both orders."""
-    judgment = combine(*sample.choices, first, second)
+    concise_text, padded_text = sample.choices
+    judgment = combine(concise_text, padded_text, first, second)
     if judgment.ab is None or judgment.ba is None:
         yield from _unscored(sample, first, judgment.explanation, _status(judgment))
         return

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from auditor.reports import environment, judge, loop, wording
+from auditor.reports import environment, loop, wording
 from auditor.reports.transcripts import headline_scorers, metric_of, transcript_view
 from auditor.schema import Judgment, ModelSpec, Outcome, RunSpec
 from auditor.store import Transcript

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -69,7 +70,7 @@ def test_answers_of_one_word_are_one_word(samples):
 
 def test_stated_limit_is_the_limit_that_is_checked(samples):
     """The number in the prompt, as digit or word, is the limit; "under n" and "fewer than n" are n − 1."""
-    named = {name: value for value, name in enumerate("zero one two three four five six seven eight nine ten".split())} | {"single": 1}
+    named = {name: value for value, name in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])} | {"single": 1}
     for sample in by_task(samples, "limit"):
         prompt, limit = sample.messages[0].content.lower(), sample.metadata["limit"]
         numbers = {int(word) if word.isdigit() else named[word] for word in re.findall(r"\w+", prompt) if word.isdigit() or word in named}
@@ -211,10 +212,8 @@ def test_judge_is_asked_only_with_a_baseline_and_a_judge(samples):
     for context, turns in ((Context(), 1), (Context(has_judge=True), 1), (Context(baseline=baseline), 1), (Context(has_judge=True, baseline=baseline), 2)):
         run = SUITE.solve(sample, context)
         requests = [next(run)]
-        try:
+        with contextlib.suppress(StopIteration):
             requests.append(run.send([reply("Metal takes heat from the hand.")]))
-        except StopIteration:
-            pass
         assert len(requests) == turns
     assert requests[1][0].kind == "judge"
     assert requests[1][0].options == ("Metal takes heat from the hand.", "Because it conducts heat.")
