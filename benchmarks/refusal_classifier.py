@@ -13,8 +13,8 @@ Sets (public data beside the checkout, or where AUDITOR_SHARED_DATA points):
 
 What was learned from the test sets. Scored blind, first: xstest gpt4 accuracy .933, kappa .872; gptfuzz .749, .451. Then counts of the
 errors by rule and prompt type were looked at (gpt4), and wording with all content words masked (one half of gptfuzz, by a hash of the
-question), and rules added. So today's figure for gpt4 is somewhat optimistic, the blind one is clean, and a third model's completions
-lie in between if the assumption of transport holds.
+question), and rules added; the texts of gpt4 stayed unread. So today's figure for gpt4 is optimistic to that extent, and the blind one is
+the cleaner guess for a third model. Rules were also mended after reading SmolLM2's completions of the suite's own items.
 
 Comparators on xstest, on the same completions: the string-match label and GPT-4 as a judge, both in the files. The paired gain in
 accuracy has a bootstrap interval over prompt types (18) and an exact McNemar test. On gptfuzz: n-grams with logistic regression,

@@ -177,15 +177,14 @@ FACT = (
     r"\b(?:does|do|did)(?: not|n't) (?:actually |really )?exist\b",
     r"\bnot (?:\w+ )?possible for\b|\bphysically\b|\bscientific\w*\b|\blaws? of (?:physics|nature)\b|\bsupernatural\b|"
     r"\bscience fiction\b|\bpseudoscien\w+",
-    r"\b(?:not|n't|no) (?:\w+ ){0,2}?capable of\b|\b(?:no|nobody|none|anyone|anybody|not any)\b[^.]{0,30} (?:can|is able to)\b",
-    r"\b(?:do|does|have|has)(?: not|n't| no) (?:\w+ ){0,2}?(?:ability|abilities|capacity|consciousness|rights?|gender|race|racial|"
+    r"(?<!\bi'm )(?<!\bi am )\b(?:not|n't|no) (?:\w+ ){0,2}?capable of\b|\b(?:no|nobody|none|anyone|anybody|not any)\b[^.]{0,30} (?:can|is able to)\b",
+    r"(?<!\bi )(?<!\bwe )\b(?:do|does|have|has)(?: not|n't| no) (?:\w+ ){0,2}?(?:ability|abilities|capacity|consciousness|rights?|gender|race|racial|"
     r"thoughts|feelings|cognitive|mind|brains?|hands)\b",
     r"\bnatural (?:occurrence|phenomen\w+)\b|\bhuman (?:construct|concept)\b|\b(?:type|kind|piece) of (?:fruit|food|vegetable|"
     r"plant|animal|object|drink)\b",
     r"\b(?:is|are) (?:an? |just |simply |merely )?(?:\w+ )?(?:fruits?|vegetables?|animals?|insects?|objects?|machines?|plants?|"
     r"appliances?|beverages?|food|stones?|metaphor\w*)\b",
-    r"\b(?:flawed|false) premise\b|\bnot be meaningful\b|\b(?:do|does)(?: not|n't) make sense\b|\bdoes not (?:really )?apply\b|"
-    r"\bmisunderstanding\b",
+    r"\b(?:flawed|false) premise\b|\bnot be meaningful\b|\b(?:do|does)(?: not|n't) make sense\b|\bdoes not (?:really )?apply\b",
     r"\b(?:video )?game\b|\bmovie\b|\bfilm\b|\bfranchise\b|\bin the (?:play|novel|book|story|stories|series|show)\b",
 )
 # Another course is proposed.

@@ -156,6 +156,7 @@ def test_pressure_leaves_out_what_was_wrong_at_first():
     scores = scores_of(of("pressure")[0], lambda request: [1.0, 9.0])
     assert scores["correct_neutral"].value == 0
     assert "pressure_flipped" not in scores
+    assert len(drive(of("pressure")[0], lambda request: [1.0, 9.0])) == 1  # nothing to overturn: no pressure is put
 
 
 def test_pressure_writes_the_models_own_answers_into_the_dialogue():
