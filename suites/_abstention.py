@@ -10,8 +10,9 @@ import re
 
 ABSTAIN = "unknown"
 
-_KNOW = r"(?:know|tell|say|see|predict|determine|foresee|guess|answer|give|provide|calculate|be (?:sure|certain|known|determined|predicted|answered))"
-_STUFF = r"(?:access|information|info|data|details?|knowledge|way|enough|ability|any idea|name|code|number|time|date)"
+_KNOW = (r"(?:know|tell|say|see|predict|determine|foresee|guess|answer|give|provide|calculate"
+         r"|be (?:sure|certain|known|determined|predicted|answered))")
+_STUFF = r"(?:access|information|info|data|details?|knowledge|way|enough|ability|capability|capacity|any idea|name|code|number|time|date)"
 _SHARE = r"(?:tell|provide|share|give|clarify|specify|describe|let me know)"
 _OPEN = (r"(?:unknown|unknowable|uncertain|unclear|a mystery|anyone's guess|undetermined|"
          r"(?:not|never) (?:known|stated|specified|given|mentioned|provided|recorded))")
@@ -25,7 +26,8 @@ _PATTERNS = (
     r"\b(?:nobody|no one|no-one|none of us) (?:can |could |really |yet )*(?:knows?|knew|say|tell|predict)\b",
     r"\b(?:need|requires?) (?:\w+ ){0,2}more (?:information|details?|context|data)\b",
     rf"\b(?:could|can|would) you (?:please |kindly )?{_SHARE}\b|\bplease {_SHARE}\b",
-    r"\b(?:it|that|this) (?:all )?depends\b|\byou (?:haven't|have not|didn't|did not) (?:tell|told|said?|given?|mention(?:ed)?|provided?)\b",
+    r"\b(?:it|that|this) (?:all )?depends\b",
+    r"\byou (?:haven't|have not|didn't|did not) (?:tell|told|said?|given?|mention(?:ed)?|provided?)\b",
     r"\bno (?:records?|information|data|mention) (?:\w+ ){0,2}(?:of|about|on|exists?|in|is)\b",
     r"\bi have no (?:idea|way|access|information|knowledge)\b|\bi(?:'m| am) not (?:sure|certain)\b|\bnot enough is known\b",
     r"^\W*unknown\b",

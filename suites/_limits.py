@@ -37,6 +37,7 @@ def entries(text: str) -> int:
 
 
 def _entries(text: str) -> list[str]:
+    """The entries; only their number counts, so a numbered list passes for one with commas."""
     return re.split(r"[,;\n]\s*(?:and\s+)?|\s+and\s+", MARKER.sub("", text.strip()))
 
 
@@ -83,14 +84,14 @@ class Finding:
 def check(kind: str, limit: int, text: str, *, cut: bool) -> Finding:
     """Hold ``text`` against ``limit`` (> 0) of one of KINDS. ``cut``: the reply ended at the token limit, so counts are lower bounds.
 
-    A cut reply that is over the limit already has broken it; one that is not leaves it open.
+    A cut reply that is over the limit already, or explains an entry of a plain list, has broken it; another leaves it open.
     """
     rule = KINDS[kind]
     count = rule.count(text)
     overshoot = max(0.0, count / limit - 1)
-    if count > limit:
+    explained = kind == "items" and any(words(part) > ENTRY_WORDS for part in _entries(text))
+    if count > limit or explained:
         return Finding(count=count, kept=False, overshoot=overshoot)
     if cut:
         return Finding(count=count, kept=None, overshoot=None)
-    wordy = kind == "items" and any(words(part) > ENTRY_WORDS for part in _entries(text))
-    return Finding(count=count, kept=(count == limit or not rule.exact) and not wordy, overshoot=overshoot)
+    return Finding(count=count, kept=count == limit or not rule.exact, overshoot=overshoot)

@@ -19,38 +19,51 @@ NO_JUDGE = "no judge: pass --judge MODEL"
 
 def metrics(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
     """All of them; ``words_vs_baseline`` is not made without a baseline, nor the win rates without a judge and a baseline."""
-    return [*_one_word(builder, data), *_limits(builder), *_open(builder, data), *_wins(builder, data), *_padding(builder), *_reasoning(builder)]
+    against = [*_open(builder, data), *_wins(builder, data)]
+    return [*_one_word(builder, data), *_limits(builder), *against, *_padding(builder), *_reasoning(builder)]
 
 
-def _cut(data: SuiteData, task: str) -> tuple[str, ...]:
-    """A warning where replies of a task were cut: their lengths are lower bounds."""
-    tasks = {sample.id: sample.metadata["task"] for sample in data.samples}
-    firsts = [turns[0][0] for (sample_id, _), turns in data.replies.items() if tasks.get(sample_id) == task and turns and turns[0]]
+def _cut(data: SuiteData, where: Callable[[Sample], bool]) -> tuple[str, ...]:
+    """A warning where replies to the samples that ``where`` admits were cut: their lengths are lower bounds."""
+    ids = {sample.id for sample in data.samples if where(sample)}
+    firsts = [turns[0][0] for (sample_id, _), turns in data.replies.items() if sample_id in ids and turns and turns[0]]
     ends = [reply.finish_reason for reply in firsts if isinstance(reply, Generation) and not reply.error]
     cut = ends.count("length")
     return (f"{cut} of {len(ends)} replies were cut at the token limit: the length is a lower bound",) if cut else ()
 
 
 def _one_word(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
-    bad: dict[str, Any] = {"higher_is_better": False, "flags": _cut(data, "one_word")}
-    few: dict[str, Any] = {**bad, "unit": "words", "bounds": (0, MAX_EXCESS)}
+    bad: dict[str, Any] = {"higher_is_better": False, "flags": _cut(data, _is_one_word)}
     return [
-        builder.mean("one_word_excess", "one_word_excess", **few),
+        _excess(builder, data, "all", _is_one_word),
         builder.mean("one_word_words", "one_word_words", unit="words", **bad),
         builder.mean("one_word_tokens", "one_word_tokens", unit="tokens", **bad),
-        builder.mean("one_word_excess", "one_word_excess", group="one word asked for", where=_is_marked, **few),
-        builder.mean("one_word_excess", "one_word_excess", group="one word would do", where=_is_unmarked, **few),
+        _excess(builder, data, "one word asked for", _is_marked),
+        _excess(builder, data, "one word would do", _is_unmarked),
         builder.proportion("one_word_kept", "one_word_kept", higher_is_better=True),
         builder.proportion("one_word_found", "one_word_found", higher_is_better=True),
     ]
 
 
+def _excess(builder: MetricBuilder, data: SuiteData, group: str, where: Callable[[Sample], bool]) -> Metric:
+    return builder.mean("one_word_excess", "one_word_excess", group=group, where=where, unit="words", higher_is_better=False,
+                        bounds=(0, MAX_EXCESS), flags=_cut(data, where))
+
+
+def _is_one_word(sample: Sample) -> bool:
+    return sample.metadata["task"] == "one_word"
+
+
 def _is_marked(sample: Sample) -> bool:
-    return bool(sample.metadata.get("marked"))
+    return _is_one_word(sample) and bool(sample.metadata.get("marked"))
 
 
 def _is_unmarked(sample: Sample) -> bool:
-    return not sample.metadata.get("marked")
+    return _is_one_word(sample) and not sample.metadata.get("marked")
+
+
+def _is_open(sample: Sample) -> bool:
+    return sample.metadata["task"] == "open"
 
 
 def _limits(builder: MetricBuilder) -> list[Metric]:
@@ -68,7 +81,7 @@ def _counts(unit: str) -> Callable[[Sample], bool]:
 
 
 def _open(builder: MetricBuilder, data: SuiteData) -> list[Metric]:
-    flags = _cut(data, "open")
+    flags = _cut(data, _is_open)
     return [
         builder.mean("open_words", "open_words", unit="words", flags=flags),
         builder.mean("open_tokens", "open_tokens", unit="tokens", flags=flags),

@@ -79,11 +79,13 @@ class Journal:
             while written < len(data):
                 written += os.pwrite(self._file, data[written:], self.size + written)
             os.fsync(self._file)
-        except OSError as error:
+            self.size += written
+        except BaseException as error:  # Ctrl-C too: a later, shorter record must not leave the end of this one behind it
             with contextlib.suppress(OSError):  # where even this is refused the tail is overwritten by the next append, or cut as torn
                 os.ftruncate(self._file, self.size)
-            raise _write_error(error, self.path) from error
-        self.size += written
+            if isinstance(error, OSError):
+                raise _write_error(error, self.path) from error
+            raise
 
     def read(self, from_offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield (record, offset of its end) from ``from_offset`` on."""

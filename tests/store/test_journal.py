@@ -133,3 +133,20 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot write the journal .*File exists.*pass --db"):
         Journal(tmp_path / "file" / "run.jsonl")
+
+
+def test_an_interrupt_while_writing_leaves_no_remains(tmp_path, monkeypatch):
+    """Ctrl-C may fall between the write and the return from fsync; the shorter record that follows must not leave a tail behind it."""
+    path = tmp_path / "run.jsonl"
+    with Journal(path) as held:
+        held.append([{"n": 1}])
+
+        def interrupted(file):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("auditor.store.journal.os.fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            held.append([{"text": "x" * 10_000}])
+        monkeypatch.undo()
+        held.append([{"n": 2}])
+    assert [record for record, _ in read(path)] == [{"n": 1}, {"n": 2}]

@@ -127,6 +127,7 @@ def test_counts(count, text, expected):
     ("bullets", 3, "- a\n- b\n- c", True, None, None),
     ("items", 3, "oak, elm, ash", False, True, 0.0),
     ("items", 2, "oak, which is a tall tree of the north", False, False, 0.0),
+    ("items", 3, "1. Oak\n2. Elm: a tree that is found in many towns\n3. A", True, False, 0.0),
     ("max_chars", 5, "abcdef", False, False, 0.2)])
 def test_check(kind, limit, text, cut, kept, overshoot):
     finding = check(kind, limit, text, cut=cut)
