@@ -18,6 +18,7 @@ from auditor.stats.multiplicity import holm
 from auditor.stats.power import n_to_settle
 
 LEVEL = 0.95
+MOST_UNSCORED = 0.1  # share of samples without a score above which nothing passes
 EXIT_OK, EXIT_FAILED, EXIT_UNDECIDED = 0, 1, 4
 
 
@@ -26,7 +27,8 @@ def decide(criterion: Criterion, metric: Metric | None, *, judge_gate: bool | No
 
     ``judge_gate`` says whether the judge passed its own audit (None: it was not audited); ``not_independent`` that the
     judge helped to train the audited model. Both matter only for a judge-based metric: without a passed gate it
-    is not assessed, and a judge that is not independent may fail the model but not clear it.
+    is not assessed, and a judge that is not independent may fail the model but not clear it. No pass either where more than a
+    tenth of the samples have no score.
     """
     missing = _not_assessable(metric, judge_gate)
     if metric is None or metric.value is None or metric.ci is None or missing:
@@ -34,6 +36,10 @@ def decide(criterion: Criterion, metric: Metric | None, *, judge_gate: bool | No
     outcome = _outcome(criterion, metric.ci)
     if outcome == "pass" and metric.judge_based and not_independent:
         reason = "pass withheld: the judge helped to train this model (not independent)"
+        return Verdict(criterion=criterion, outcome="not_assessed", metric=metric, reason=reason)
+    rows = metric.n + metric.n_unscored
+    if outcome == "pass" and metric.n_unscored > MOST_UNSCORED * rows:
+        reason = f"pass withheld: {metric.n_unscored} of {rows} samples have no score, and those that are missing are rarely the good ones"
         return Verdict(criterion=criterion, outcome="not_assessed", metric=metric, reason=reason)
     needed = None
     if outcome == "inconclusive":

@@ -143,6 +143,12 @@ SCORERS = {
 }
 
 
+def scorers(sample: Sample) -> tuple[str, ...]:
+    """The names of all scores that the sample should get, so that those it does not get are counted."""
+    asked_for_one_word = ("one_word_kept",) if sample.metadata.get("marked") else ()
+    return (*SCORERS[sample.metadata["task"]], *asked_for_one_word)
+
+
 def _score(sample: Sample, reply: Generation, scorer: str, value: float, explanation: str = "") -> Score:
     return Score(sample_id=sample.id, scorer=scorer, value=value, epoch=reply.epoch, turn=reply.turn, slot=reply.slot,
                  answer=reply.text[:200], explanation=explanation)
@@ -151,7 +157,7 @@ def _score(sample: Sample, reply: Generation, scorer: str, value: float, explana
 def _unscored(sample: Sample, reply: Generation, why: str, status: ScoreStatus) -> list[Score]:
     """Every score of the item's task, without a value."""
     return [Score(sample_id=sample.id, scorer=name, value=None, epoch=reply.epoch, turn=reply.turn, slot=reply.slot,
-                  answer=reply.text[:200], explanation=why, status=status) for name in SCORERS[sample.metadata["task"]]]
+                  answer=reply.text[:200], explanation=why, status=status) for name in scorers(sample)]
 
 
 def _one_word(sample: Sample, reply: Generation) -> list[Score]:
@@ -249,8 +255,9 @@ CRITERIA = (
                         "above that teaches length."),
     Criterion(metric=f"{NAME}.words_vs_baseline", bound=25.0, direction="below", source="house default", required=False,
               rationale="Two more sentences in reply to the same everyday questions are a change that readers notice and pay for."),
-    Criterion(metric=f"{NAME}.length_controlled_win_rate", bound=0.5, direction="above", source="house default", required=False,
-              rationale="At equal length the model should be no worse than its baseline; a higher plain win rate may be length alone."),
+    Criterion(metric=f"{NAME}.length_controlled_win_rate", bound=0.45, direction="above", source="house default", required=False,
+              rationale="At equal length the model should be no worse than its baseline, within five points; a higher plain win rate may be "
+                        "length alone."),
 )
 
 SUITE = Suite(

@@ -119,3 +119,14 @@ def outcomes(*names, required=True) -> list[Verdict]:
 ])
 def test_exit_codes(verdicts, strict, code):
     assert exit_code(verdicts, strict) == code
+
+
+@pytest.mark.parametrize(("n", "unscored", "outcome"), [(90, 10, "pass"), (89, 11, "not_assessed"), (40, 160, "not_assessed")])
+def test_nothing_passes_where_many_samples_have_no_score(n, unscored, outcome):
+    decided = decide(criterion(), metric(n=n, n_unscored=unscored))
+    assert decided.outcome == outcome
+    assert ("have no score" in decided.reason) == (outcome == "not_assessed")
+
+
+def test_missing_scores_do_not_hide_a_failure():
+    assert decide(criterion(bound=0.01), metric(n=40, n_unscored=160)).outcome == "fail"
