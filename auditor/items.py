@@ -28,10 +28,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(path, number, f"not JSON ({error.msg} at column {error.colno}); one JSON object a line is expected") from None
+                row = _parsed(path, number, line)
                 if not isinstance(row, dict):
                     raise DataError(path, number, f"a JSON {type(row).__name__}, where an object is expected")
                 seen = True
@@ -40,6 +37,19 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; pass a UTF-8 JSONL file") from None
     if not seen:
         raise InputError(f"{path} holds no items; one JSON object a line is expected")
+
+
+def _parsed(path: Path, number: int, line: str) -> Any:
+    try:
+        row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise DataError(path, number, f"not JSON ({error.msg} at column {error.colno}); one JSON object a line is expected") from None
+    except UnicodeEncodeError:
+        raise DataError(path, number, "holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; write the whole character") from None
+    except (RecursionError, ValueError) as error:
+        raise DataError(path, number, f"cannot be read as JSON: {type(error).__name__}; nest less deeply and write shorter numbers") from None
+    return row
 
 
 def require(row: Mapping[str, Any], fields: Sequence[str], path: Path, line: int) -> None:

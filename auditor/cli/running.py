@@ -51,6 +51,7 @@ def run_command(arguments: RunArguments) -> int:
 
 def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     """Start or resume the run and bring it to its end; on Ctrl-C say how to go on."""
+    from auditor.cli.text import printable
     from auditor.cli.watching import Watching
     from auditor.engine.audit import execute, prepare, reopen, start
 
@@ -62,9 +63,9 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
         prepared = prepare(options(arguments))
         writer = start(prepared)
     run_id = writer.record.run_id
-    print(f"run {run_id} on {prepared.spec.model.uri}, recorded in {arguments.db}", file=sys.stderr)
+    print(printable(f"run {run_id} on {prepared.spec.model.uri}, recorded in {arguments.db}"), file=sys.stderr)
     for flag in prepared.spec.model.flags:
-        print(f"note: {flag}", file=sys.stderr)
+        print(printable(f"note: {flag}"), file=sys.stderr)
     if prepared.drift is not None:
         print(f"note: {prepared.drift}", file=sys.stderr)
     try:

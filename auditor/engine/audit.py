@@ -17,8 +17,9 @@ from auditor.engine.rounds import Engines, SuiteRun
 from auditor.engine.suites import load_suites
 from auditor.errors import InputError
 from auditor.items import file_sha256
+from auditor.models.embed import load_embedder
 from auditor.models.resolve import EngineOptions, open_model
-from auditor.schema import Context, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, Verdict
+from auditor.schema import Context, Embedder, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, Verdict
 from auditor.store import RunWriter, Store
 from auditor.verdict import decide_all
 
@@ -54,7 +55,9 @@ class Prepared:
     suites: list[Suite]
     samples: dict[str, list[Sample]]
     baseline: str | None
-    embedder: str | None
+    baseline_suites: tuple[str, ...]
+    embed: Embedder | None
+    embed_name: str
     drift: Drift | None = None
 
 
@@ -74,7 +77,9 @@ def prepare(options: AuditOptions) -> Prepared:
             raise InputError(f"--items {name}=…: suite {name!r} is not part of this run; its suites are {', '.join(sorted(chosen))}")
     limit = options.limit if options.limit is not None else (QUICK_LIMIT if options.profile == "quick" else None)
     samples = {suite.name: select(load_samples(suite.load, options.items.get(suite.name), suite.name), limit, options.seed) for suite in suites}
-    baseline = Store.open(options.db).run(options.baseline).run_id if options.baseline else None
+    earlier = Store.open(options.db).run(options.baseline) if options.baseline else None
+    baseline = earlier.run_id if earlier else None
+    embed, embed_name = load_embedder(options.embedder) if any(suite.needs_embedder for suite in suites) else (None, "")
     model = open_model(options.model, options.engine)
     judge_model = open_model(options.judge, options.engine) if options.judge else None
     spec = RunSpec(
@@ -86,7 +91,7 @@ def prepare(options: AuditOptions) -> Prepared:
         epochs=FULL_EPOCHS if options.profile == "full" else 1, seed=options.seed,
         criteria=tuple(criterion for suite in suites for criterion in suite.criteria))
     return Prepared(spec=spec, db=options.db, model=model, judge_model=judge_model, suites=suites, samples=samples, baseline=baseline,
-                    embedder=options.embedder)
+                    baseline_suites=earlier.spec.suites if earlier else (), embed=embed, embed_name=embed_name)
 
 
 def start(prepared: Prepared) -> RunWriter:
@@ -157,10 +162,9 @@ def _of(recorded: Mapping[tuple[str, str, int, int, int], Reply], suite: str) ->
 
 
 def _context(prepared: Prepared, suite: Suite, judge: Judge | None) -> Context:
-    from auditor.models.embed import load_embedder
-
-    embed, name = load_embedder(prepared.embedder) if suite.needs_embedder else (None, "")
-    baseline = Store.open(prepared.db).baseline(prepared.baseline, suite.name) if prepared.baseline else None
+    embed, name = (prepared.embed, prepared.embed_name) if suite.needs_embedder else (None, "")
+    has_baseline = prepared.baseline is not None and suite.name in prepared.baseline_suites
+    baseline = Store.open(prepared.db).baseline(prepared.baseline, suite.name) if prepared.baseline and has_baseline else None
     return Context(seed=prepared.spec.seed, has_judge=judge is not None, judge_name=judge.spec.uri if judge else "", embed=embed,
                    embed_name=name, baseline=baseline)
 

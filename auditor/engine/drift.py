@@ -33,16 +33,19 @@ class Drift:
 
 
 def measure_drift(model: Model, uri: str, options: EngineOptions, samples: Sequence[Sample]) -> Drift | None:
-    """Load the model once more in float32 and compare; None where it already is float32 or has no dtype (recorded)."""
+    """Load the model once more in float32 and compare; None where it already is float32, has no dtype (recorded), or no prompt could be answered."""
     if model.spec.dtype in ("float32", "none", ""):
         return None
     asked = [ask(sample.messages, max_tokens=TOKENS) for sample in samples[:PROMPTS]]
     scored = [score_options(sample.messages, OPTIONS) for sample in samples[:PROMPTS]]
     reference = open_model(uri, replace(options, dtype="float32"))
     (texts, moved), (expected, unmoved) = ((_answers(which, asked), _answers(which, scored)) for which in (model, reference))
-    moves = [abs(a.logprob - b.logprob) for one, other in zip(moved, unmoved, strict=True) for a, b in zip(one.logprobs, other.logprobs, strict=True)]
-    same = sum(one.text == other.text for one, other in zip(texts, expected, strict=True))
-    return Drift(dtype=model.spec.dtype, prompts=len(asked), same_texts=same, largest_logprob_move=max(moves))
+    moves = [abs(a.logprob - b.logprob) for one, other in zip(moved, unmoved, strict=True) for a, b in zip(one.logprobs, other.logprobs, strict=False)]
+    both = [(one, other) for one, other in zip(texts, expected, strict=True) if not one.error and not other.error]
+    if not moves:
+        return None
+    same = sum(one.text == other.text for one, other in both)
+    return Drift(dtype=model.spec.dtype, prompts=len(both), same_texts=same, largest_logprob_move=max(moves))
 
 
 def _answers(model: Model, requests: Sequence[Request]) -> list[Generation]:

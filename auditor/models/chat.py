@@ -44,8 +44,10 @@ def template_hash(template: str) -> str:
     return hashlib.sha256(template.encode("utf-8")).hexdigest()
 
 
-def split_reasoning(text: str) -> tuple[str, str]:
-    """Split ``<think>`` parts off: (answer, reasoning). An unclosed part is all reasoning; a template may have opened it."""
+def split_reasoning(text: str, *, opened: bool = False) -> tuple[str, str]:
+    """Split ``<think>`` parts off: (answer, reasoning). An unclosed part is all reasoning, also where the prompt ``opened`` it."""
+    if opened and "</think>" not in text:
+        return "", text.strip()
     if "</think>" not in text and "<think>" not in text:
         return text, ""
     answer, reasoning, rest = [], [], text

@@ -44,6 +44,11 @@ class Row:
     think_end: int | None = None  # the token that closes the reasoning, where the model has one
     reasoning_budget: int = 0
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that the row can come to: the answer may begin as late as the reasoning's and the answer's limit together allow."""
+        return self.max_tokens + (self.reasoning_budget + self.max_tokens if self.reasoning_budget else 0)
+
     def push(self, token: int, stop_tokens: frozenset[int]) -> None:
         """Take the next token and decide whether the row is finished."""
         if token in stop_tokens:
@@ -153,7 +158,7 @@ def _uniform(row: Row) -> float:
 @torch.inference_mode()
 def decode(model: Any, rows: Sequence[Row], stop_tokens: frozenset[int], clock: Clock) -> None:
     """Write every row's completion into ``row.tokens``; rows leave the batch as they finish."""
-    state = prefill(model, [row.prompt for row in rows], max(row.max_tokens + row.reasoning_budget for row in rows), clock)
+    state = prefill(model, [row.prompt for row in rows], max(row.most_tokens for row in rows), clock)
     alive = list(rows)
     while True:
         finite = torch.isfinite(state.logits).all(-1).tolist()

@@ -43,6 +43,7 @@ class HFModel:
         self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
         self.context = _context(self.model.config)
         self.think_end = _think_end(self.tokenizer, self.template)
+        self.bos = _bos(self.tokenizer)
         self.spec = self._describe(checkpoint)
 
     def _describe(self, checkpoint: Checkpoint) -> ModelSpec:
@@ -72,7 +73,10 @@ class HFModel:
         return batches
 
     def _width(self, request: Request, length: int) -> int:
-        return length + (request.sampling.max_tokens if request.kind == "generate" else 0)
+        if request.kind != "generate":
+            return length
+        thinking = self.options.reasoning_tokens + request.sampling.max_tokens if self.think_end is not None else 0
+        return length + request.sampling.max_tokens + thinking
 
     def _fits(self, batch: list[Request], request: Request, width: int) -> bool:
         gpu = self.device == "cuda"
@@ -90,11 +94,8 @@ class HFModel:
 
     def prompt_ids(self, request: Request) -> list[int]:
         ids: list[int] = self.tokenizer(self.prompt_text(request), add_special_tokens=False)["input_ids"]
-        bos = self.tokenizer.bos_token_id
         # A template without a begin-of-sequence token still wants the one the tokenizer would have added.
-        if getattr(self.tokenizer, "add_bos_token", False) and bos is not None and ids[:1] != [bos]:
-            ids = [bos, *ids]
-        return ids
+        return ids if self.bos is None or ids[:1] == [self.bos] else [self.bos, *ids]
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class HFModel:
         text = self.tokenizer.decode(row.tokens, skip_special_tokens=self.think_end is None)
         for stop in request.sampling.stop:
             text = text.partition(stop)[0]
-        answer, reasoning = split_reasoning(text)
+        answer, reasoning = split_reasoning(text, opened=self.prompt_text(request).rstrip().endswith("<think>"))
         if reasoning:
             inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"])
             usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=max(0, len(row.tokens) - inside), reasoning_tokens=inside)
@@ -222,6 +223,12 @@ def _stop_tokens(tokenizer: Any, model: Any) -> frozenset[int]:
 
 def _context(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
+def _bos(tokenizer: Any) -> int | None:
+    """The begin-of-sequence token, where the tokenizer itself puts one before a text."""
+    bos = tokenizer.bos_token_id
+    return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
 
 
 def _think_end(tokenizer: Any, template: str) -> int | None:

@@ -28,6 +28,8 @@ class GrowingLayer(DynamicLayer):
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
             self.storage_keys, self.storage_values = (self._allocate(states) for states in (key_states, value_states))
         end = self.length + key_states.shape[2]
+        if end > self.capacity:
+            raise RuntimeError(f"the cache has room for {self.capacity} positions, not {end}")
         self.storage_keys[:, :, self.length:end] = key_states
         self.storage_values[:, :, self.length:end] = value_states
         self.length = end

@@ -2,7 +2,8 @@
 
 Each line is one reply: ``{"sample_id": …, "completion": …}`` or ``{"prompt": …, "completion": …}``, with optional
 ``suite``, ``epoch``, ``turn``, ``slot`` (all 0 by default) and ``logprobs`` — an object from option to natural
-log-probability. ``prompt`` is the text of the last user message; rows with the same prompt are taken in order. A file of
+log-probability. ``prompt`` is the text of the last user message; rows with the same prompt answer the
+requests with that prompt in order, one each. A file of
 judges' verdicts (rows with ``judges``) is no model's replies; it is accepted so that judge_agreement can audit those judges.
 """
 
@@ -29,6 +30,7 @@ class RecordedModel:
     def __init__(self, path: Path) -> None:
         self.by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.taken: dict[str, list[tuple[Any, ...]]] = defaultdict(list)  # which requests a prompt's rows went to, in order
         for line, row in read_jsonl(path):
             self._add(path, line, row)
         self.spec = ModelSpec(uri=f"recorded:{path}", weights_hash=file_sha256(path), engine="recorded", dtype="none")
@@ -38,6 +40,11 @@ class RecordedModel:
             return
         if not isinstance(row.get("completion", ""), str) or ("completion" not in row and "logprobs" not in row):
             raise DataError(path, line, "a recorded reply needs a text field 'completion' or an object 'logprobs'")
+        for name in ("epoch", "turn", "slot", "completion_tokens"):
+            if type(row.get(name, 0)) is not int or row.get(name, 0) < 0:
+                raise DataError(path, line, f"{name!r} is {row[name]!r}; a whole number from 0 is expected")
+        if not isinstance(row.get("suite"), str | None):
+            raise DataError(path, line, f"'suite' is {row['suite']!r}; a suite's name is expected")
         logprobs = row.get("logprobs", {})
         if not isinstance(logprobs, dict) or not all(_is_logprob(value) for value in logprobs.values()):
             raise DataError(path, line, "'logprobs' must map each option to a natural log-probability (a number ≤ 0)")
@@ -56,7 +63,16 @@ class RecordedModel:
             raise DataError(path, line, "a recorded reply needs 'sample_id' or 'prompt'")
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
+        for request in requests:
+            self._rank(request)
         return [list(requests[start:start + BATCH]) for start in range(0, len(requests), BATCH)]
+
+    def _rank(self, request: Request) -> tuple[str, int]:
+        """The text of the last user message, and the how-many-th request with that text this is; each row answers one request."""
+        prompt = next((message.content for message in reversed(request.messages) if message.role == "user"), "")
+        if request.key not in self.taken[prompt]:
+            self.taken[prompt].append(request.key)
+        return prompt, self.taken[prompt].index(request.key)
 
     def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
         for request in requests:
@@ -67,9 +83,9 @@ class RecordedModel:
         for suite in (request.suite, None):
             if (suite, *place) in self.by_key:
                 return self.by_key[(suite, *place)]
-        prompts = [message.content for message in request.messages if message.role == "user"]
-        rows = self.by_prompt.get(prompts[-1], []) if prompts else []
-        return rows[request.slot] if request.slot < len(rows) else None
+        prompt, rank = self._rank(request)
+        rows = self.by_prompt.get(prompt, [])
+        return rows[rank] if rank < len(rows) else None
 
     def _reply(self, request: Request) -> Generation:
         place: dict[str, Any] = {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
@@ -95,4 +111,4 @@ class RecordedModel:
 
 
 def _is_logprob(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value <= 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e6 < value <= 0

@@ -64,7 +64,7 @@ def resolve(uri: str) -> Checkpoint:
         return Checkpoint(uri=uri, folder=folder)
     if uri.startswith("hf:"):
         return Checkpoint(uri=uri, folder=hub_folder(uri.removeprefix("hf:")))
-    path = Path(uri).expanduser()
+    path = _path(uri)
     if path.is_file() and path.suffix == ".gguf":
         return Checkpoint(uri=uri, folder=gguf_folder(path))
     if path.is_file():
@@ -75,6 +75,17 @@ def resolve(uri: str) -> Checkpoint:
         return _adapter(uri, path)
     check_weights(path)
     return Checkpoint(uri=uri, folder=path)
+
+
+def _path(uri: str) -> Path:
+    try:
+        path = Path(uri).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{uri[:80]!r} is no usable path ({error}); pass {FORMS}") from None
+    if not uri.strip():
+        raise ModelError(f"the model's name is empty; pass {FORMS}")
+    return path
 
 
 def check_weights(folder: Path) -> None:
@@ -97,8 +108,11 @@ def _adapter(uri: str, path: Path) -> Checkpoint:
         raise ModelError(f"{path / 'adapter_config.json'} cannot be read: {error}") from None
     if not base:
         raise ModelError(f"{path / 'adapter_config.json'} names no base_model_name_or_path; add the path or hub id of the base model")
-    if base == "smollm2" or Path(base).expanduser().exists() or base.startswith("hf:"):
+    beside = next((folder / base for folder in (path, path.parent) if (folder / base).is_dir()), None)
+    if base == "smollm2" or _path(base).exists() or base.startswith("hf:"):
         parent = resolve(base)
+    elif beside is not None:
+        parent = resolve(str(beside))
     else:
         parent = resolve(f"hf:{base}")
     if parent.adapter is not None:

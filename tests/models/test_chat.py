@@ -5,6 +5,11 @@ import pytest
 from auditor.models.chat import split_reasoning
 
 
+def test_reasoning_that_the_prompt_opened_and_nobody_closed():
+    assert split_reasoning("let me think about", opened=True) == ("", "let me think about")
+    assert split_reasoning("hm</think>Paris", opened=True) == ("Paris", "hm")
+
+
 @pytest.mark.parametrize(("text", "answer", "reasoning"), [
     ("Paris.", "Paris.", ""),
     ("<think>hm</think>Paris.", "Paris.", "hm"),

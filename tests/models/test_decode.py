@@ -168,3 +168,15 @@ def test_embedded_model_batch_sizes_agree(embedded_model):
     for request in asked_options:
         one = answers(embedded_model, [request])[request.sample_id]
         assert [option.logprob for option in many[request.sample_id].logprobs] == pytest.approx([option.logprob for option in one.logprobs], abs=1e-4)
+
+
+def test_reasoning_that_closes_late_has_room_for_the_whole_answer(tiny):
+    """The answer's limit counts from the end of the reasoning, wherever that falls; the cache must hold both."""
+    prompt = tiny.prompt_ids(requests(tiny)[1])
+    free = Row(prompt=prompt, max_tokens=30)
+    decode(tiny.model, [free], frozenset(), Clock())
+    close = free.tokens[8]
+    first = free.tokens.index(close)
+    row, other = (Row(prompt=ids, max_tokens=8, reasoning_budget=3, think_end=close) for ids in (prompt, prompt[:-2]))
+    decode(tiny.model, [row, other], frozenset(), Clock())
+    assert row.tokens == free.tokens[:first + 1 + 8]

@@ -71,3 +71,19 @@ def test_empty_file(tmp_path):
 def test_absent_file(tmp_path):
     with pytest.raises(InputError, match="cannot read"):
         open_model(f"recorded:{tmp_path / 'none.jsonl'}")
+
+
+def test_each_row_of_a_prompt_answers_one_request(tmp_path):
+    model = recorded(tmp_path, {"prompt": "Hi", "completion": "one"}, {"prompt": "Sure?", "completion": "two"}, {"prompt": "Hi", "completion": "three"})
+    asked = [dataclasses.replace(ask([user(text)]), suite="s", sample_id=name, slot=slot)
+             for name, text, slot in (("x", "Hi", 0), ("x", "Sure?", 1), ("y", "Hi", 0), ("z", "Hi", 0))]
+    replies = [reply for batch in model.plan(asked) for reply in model.run(batch)]
+    assert [reply.text for reply in replies] == ["one", "two", "three", ""]
+    assert replies[3].error == "no recorded reply"
+
+
+@pytest.mark.parametrize("row", [{"sample_id": "x", "epoch": [1], "completion": "a"}, {"sample_id": "x", "completion_tokens": "x", "completion": "a"},
+                                 {"sample_id": "x", "logprobs": {"A": -10**400}}, {"sample_id": "x", "suite": 3, "completion": "a"}, "[" * 100_000])
+def test_odd_values_are_named_with_their_line(tmp_path, row):
+    with pytest.raises(DataError, match=":1:"):
+        recorded(tmp_path, row)

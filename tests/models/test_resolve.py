@@ -145,3 +145,9 @@ def test_cache_folder_that_cannot_be_written(monkeypatch, tmp_path):
     with pytest.raises(ModelError, match="set AUDITOR_CACHE"):
         resolve(str(source))
     assert os.environ["AUDITOR_CACHE"]
+
+
+@pytest.mark.parametrize("uri", ["~nobody-of-that-name/x", "x" * 5000, "a\0b", ""])
+def test_odd_model_names(uri):
+    with pytest.raises(ModelError, match="pass a folder of safetensors"):
+        resolve(uri)
