@@ -32,6 +32,7 @@ from auditor.schema import (
     Request,
     Sample,
     Score,
+    ScoreStatus,
     Suite,
     SuiteData,
     ask,
@@ -211,7 +212,7 @@ def _score(sample: Sample, reply: Reply, scorer: str, value: float | None, expla
     error = "no reply"
     if isinstance(reply, Generation):
         place, error = {"epoch": reply.epoch, "turn": reply.turn, "slot": reply.slot, "answer": reply.text[:200]}, reply.error or ""
-    status = "scored" if value is not None else "error" if error else "unparseable"
+    status: ScoreStatus = "scored" if value is not None else "error" if error else "unparseable"
     told = explanation if value is not None else error or explanation
     return Score(sample_id=sample.id, scorer=scorer, value=value, status=status, explanation=told, **place)
 

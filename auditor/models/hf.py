@@ -23,7 +23,7 @@ from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
 logger = logging.getLogger(__name__)
 
 CPU_ROWS, GPU_ROWS = 64, 256
-CPU_POSITIONS, GPU_POSITIONS = 12_288, 262_144  # cache positions of one batch: bounds memory
+CPU_POSITIONS, GPU_POSITIONS = 8_192, 262_144  # cache positions of one batch: bounds memory
 OPTION_LOGITS = 64_000_000  # logits held at once for multi-token options (float32: 256 MB)
 
 

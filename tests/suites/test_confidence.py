@@ -130,12 +130,10 @@ def test_difficulty_is_not_told_by_the_place(samples):
     assert max(places.values()) <= 0.4 * len(hard)
 
 
-def test_no_two_questions_are_nearly_the_same_even_within_a_cluster(samples):
-    """Of a pair of look-alikes the one that can be answered says more: they share words by design, but below 0.8."""
+def test_no_two_prompts_are_nearly_the_same_even_within_a_cluster(samples):
     bags = [(sample.id, frozenset(re.findall(r"\w+", sample.messages[0].content.lower()))) for sample in samples]
     for (one, first), (two, second) in combinations(bags, 2):
-        same_pair = one.startswith("unknown") and one.rsplit("-", 1)[0] == two.rsplit("-", 1)[0]
-        assert len(first & second) < (0.9 if same_pair else 0.8) * len(first | second), f"{one} ~ {two}"
+        assert len(first & second) < 0.8 * len(first | second), f"{one} ~ {two}"
 
 
 def test_unanswerable_items_come_with_a_look_alike(samples):
@@ -154,7 +152,7 @@ def test_unanswerable_items_come_with_a_look_alike(samples):
 def test_a_lead_names_no_option(samples):
     for sample in samples:
         lead = set(re.findall(r"\w+", sample.metadata["lead"].lower()))
-        assert not any(lead >= set(re.findall(r"\w+", option.lower())) for option in sample.choices), sample.id
+        assert not any(lead >= set(re.findall(r"\w+", option.lower())) for option in sample.choices if len(option) > 3), sample.id
 
 
 def test_quick_profile_is_cheap(samples):
@@ -287,7 +285,7 @@ def test_calibrated_model_passes_and_overconfident_model_fails(samples):
     assert calibrated["stated_auroc"].value == 1.0
 
     cocksure = scripted(samples, confidence=lambda sample: 0.9 + 0.09 * draw(sample, "c"), accuracy=lambda sample: 0.5,
-                        stated=lambda sample, right: 90 if draw(sample, "s") < 0.9 else 70, abstain=(0.05, 0.02))
+                        stated=lambda sample, right: 90 if draw(sample, "s") < 0.9 else 70, abstain=(0.05, 0.0))
     failed = verdicts(cocksure)
     for name in ("overconfidence", "confident_wrong_rate", "brier", "stated_overconfidence", "abstention_rate"):
         assert failed[name] == "fail", name
