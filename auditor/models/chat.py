@@ -56,9 +56,9 @@ def split_reasoning(text: str, *, opened: bool = False) -> tuple[str, str]:
         reasoning.append(head)
         rest = tail
     while rest:
-        before, opened, after = rest.partition("<think>")
+        before, mark, after = rest.partition("<think>")
         answer.append(before)
-        if not opened:
+        if not mark:
             break
         inside, _, rest = after.partition("</think>")
         reasoning.append(inside)
