@@ -191,7 +191,8 @@ def test_scores_of_a_confident_error(samples):
     given = [0.05] * 4
     given[wrong] = 0.85
     scored = values(SUITE.score(sample, ((options(list(sample.choices), given, mass=0.6),),), Context()))
-    assert scored == pytest.approx({"confidence": 0.85, "correct": 0.0, "brier": 0.85**2, "overconfidence": 0.85, "confident_wrong": 1.0, "mass": 0.6})
+    expected = {"confidence": 0.85, "correct": 0.0, "brier": 0.85**2, "overconfidence": 0.85, "confident_wrong": 1.0, "mass": 0.6}
+    assert scored == pytest.approx(expected)
 
 
 def test_stated_confidence_is_the_expected_value_and_is_asked_about_the_own_answer(samples):
@@ -211,8 +212,23 @@ def test_stated_confidence_is_the_expected_value_and_is_asked_about_the_own_answ
 
 
 def test_scale_runs_both_ways_about_equally_often(samples):
-    up = [how_sure(sample, "x")[2].content.index("10%") < how_sure(sample, "x")[2].content.index("90%") for sample in by_task(samples, "stated")]
+    asked = [how_sure(sample, "x")[2].content for sample in by_task(samples, "stated")]
+    up = [text.index("10%") < text.index("90%") for text in asked]
     assert 0.35 < np.mean(up) < 0.65
+
+
+def test_examples_come_in_both_orders_and_in_the_same_for_a_pair(samples):
+    firsts = defaultdict(set)
+    for sample in by_task(samples, "unanswerable"):
+        request, free = next(SUITE.solve(sample, Context()))
+        firsts[sample.metadata["lead"]].add(request.messages[0].content)
+        assert [message.role for message in request.messages] == ["user", "assistant"] * 3
+        assert request.messages[-2] == sample.messages[0]
+        assert free.messages[0].content == sample.metadata["question"]
+    assert all(len(orders) == 1 for orders in firsts.values())
+    orders = Counter(order for (order,) in firsts.values())
+    assert len(orders) == 2
+    assert min(orders.values()) >= 0.35 * 40
 
 
 def test_errors_are_unscored_and_nothing_is_asked_about_no_answer(samples):
@@ -263,7 +279,8 @@ def scripted(samples, *, confidence, accuracy, stated, mass=0.9, abstain=(0.9, 0
             p = confidence(sample)
             turns = ((options(list(sample.choices), [p if i == top else (1 - p) / (n - 1) for i in range(n)], mass),),)
             if sample.metadata["task"] == "stated":
-                turns += ((options([str(value) for value in SCALE], [float(value == stated(sample, right)) for value in SCALE], mass, turn=1),),)
+                said = [float(value == stated(sample, right)) for value in SCALE]
+                turns += ((options([str(value) for value in SCALE], said, mass, turn=1),),)
         replies[(sample.id, 0)] = turns
         scores += SUITE.score(sample, turns, Context())
     data = SuiteData(samples=tuple(samples), replies=replies, scores=tuple(scores), context=Context())
@@ -316,7 +333,8 @@ def test_low_option_mass_is_flagged_on_what_rests_on_it(samples):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"task": "essay"}, "unknown task 'essay'"), ({"options": ["one"]}, "pass a list of at least two"), ({"options": "one, two"}, "pass a list"),
+    ({"task": "essay"}, "unknown task 'essay'"), ({"options": ["one"]}, "pass a list of at least two"),
+    ({"options": "one, two"}, "pass a list"),
     ({"options": ["one", "one"]}, "holds one twice"), ({"answer": "three"}, "answer 'three' is none of the options"),
     ({"task": "unanswerable"}, "needs the option 'unknown'"), ({"question": None}, "missing field 'question'")])
 def test_bad_user_items_name_the_line(tmp_path: Path, change, message):
