@@ -19,6 +19,7 @@ RequestKind = Literal["generate", "logprobs", "judge"]
 ScoreStatus = Literal["scored", "refused", "unparseable", "error"]
 Outcome = Literal["pass", "fail", "inconclusive", "not_assessed"]
 Direction = Literal["below", "above"]
+NO_PASS = "no pass: "  # a metric's flag that begins so withholds a pass
 JudgmentStatus = Literal["judged", "tie", "refused", "unparseable", "error", "no_judge"]
 
 
@@ -205,6 +206,11 @@ class Metric:
     @property
     def key(self) -> str:
         return f"{self.suite}.{self.name}" + ("" if self.group == "all" else f"[{self.group}]")
+
+    @property
+    def no_pass(self) -> str:
+        """Why a pass may not rest on this metric, or "": the flag that begins with :data:`NO_PASS`."""
+        return next((flag.removeprefix(NO_PASS) for flag in self.flags if flag.startswith(NO_PASS)), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

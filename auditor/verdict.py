@@ -28,7 +28,7 @@ def decide(criterion: Criterion, metric: Metric | None, *, judge_gate: bool | No
     ``judge_gate`` says whether the judge passed its own audit (None: it was not audited); ``not_independent`` that the
     judge helped to train the audited model. Both matter only for a judge-based metric: without a passed gate it
     is not assessed, and a judge that is not independent may fail the model but not clear it. No pass either where more than a
-    tenth of the samples have no score.
+    tenth of the samples have no score, or where the suite says that a pass may not rest on the metric (``Metric.no_pass``).
     """
     missing = _not_assessable(metric, judge_gate)
     if metric is None or metric.value is None or metric.ci is None or missing:
@@ -41,6 +41,8 @@ def decide(criterion: Criterion, metric: Metric | None, *, judge_gate: bool | No
     if outcome == "pass" and metric.n_unscored > MOST_UNSCORED * rows:
         reason = f"pass withheld: {metric.n_unscored} of {rows} samples have no score, and those that are missing are rarely the good ones"
         return Verdict(criterion=criterion, outcome="not_assessed", metric=metric, reason=reason)
+    if outcome == "pass" and metric.no_pass:
+        return Verdict(criterion=criterion, outcome="not_assessed", metric=metric, reason=f"pass withheld: {metric.no_pass}")
     needed = None
     if outcome == "inconclusive":
         needed = n_to_settle(metric.value, criterion.bound, metric.n, metric.ci)

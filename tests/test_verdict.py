@@ -130,3 +130,10 @@ def test_nothing_passes_where_many_samples_have_no_score(n, unscored, outcome):
 
 def test_missing_scores_do_not_hide_a_failure():
     assert decide(criterion(bound=0.01), metric(n=40, n_unscored=160)).outcome == "fail"
+
+
+def test_a_pass_is_withheld_where_the_suite_says_so_and_a_failure_is_not():
+    held = metric(flags=("no pass: accuracy is at chance",))
+    assert decide(criterion(), held).outcome == "not_assessed"
+    assert decide(criterion(), held).reason == "pass withheld: accuracy is at chance"
+    assert decide(criterion(bound=0.01), held).outcome == "fail"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.errors import InputError
-from auditor.schema import Metric, Sample, Score
+from auditor.schema import NO_PASS, Metric, Sample, Score
 from auditor.stats.bootstrap import Resampling, Statistic, bootstrap_interval, clip, paired_interval
 from auditor.stats.intervals import Estimate, Floats, mean_interval, no_variation, proportion_interval
 from auditor.stats.power import implied_error, minimum_detectable_effect
@@ -40,6 +40,7 @@ class MetricOptions(TypedDict, total=False):
     flags: Sequence[str]
     judge_based: bool
     bounds: tuple[float, float] | None
+    no_pass: str  # why a pass may not rest on the metric, where it may not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,11 @@ class _Options:
     flags: Sequence[str] = ()
     judge_based: bool = False
     bounds: tuple[float, float] | None = None
+    no_pass: str = ""
+
+    @property
+    def all_flags(self) -> tuple[str, ...]:
+        return (*self.flags, NO_PASS + self.no_pass) if self.no_pass else tuple(self.flags)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +131,7 @@ class MetricBuilder:
         """A measurement that was not made: value None with its reason, which no criterion can pass."""
         chosen = _Options(**options)
         return Metric(suite=self.suite, name=name, value=None, group=chosen.group, higher_is_better=chosen.higher_is_better,
-                      unit=chosen.unit, judge_based=chosen.judge_based, reason=reason, flags=tuple(chosen.flags))
+                      unit=chosen.unit, judge_based=chosen.judge_based, reason=reason, flags=chosen.all_flags)
 
     def from_estimate(self, name: str, estimate: Estimate | None, n_unscored: int = 0, reason: str = "",
                       **options: Unpack[MetricOptions]) -> Metric:
@@ -135,11 +141,11 @@ class MetricBuilder:
             return replace(self.not_made(name, reason or "not defined on these data", **options), n_unscored=n_unscored)
         return Metric(suite=self.suite, name=name, value=estimate.value, ci=estimate.ci, group=chosen.group, n=estimate.n,
                       n_clusters=estimate.n_clusters, n_unscored=n_unscored, higher_is_better=chosen.higher_is_better, unit=chosen.unit,
-                      design_effect=estimate.design_effect, judge_based=chosen.judge_based, flags=(*chosen.flags, *_warnings(estimate)))
+                      design_effect=estimate.design_effect, judge_based=chosen.judge_based, flags=(*chosen.all_flags, *_warnings(estimate)))
 
     def _metric(self, name: str, rows: Rows, estimate: Estimate | None, chosen: _Options) -> Metric:
         options: MetricOptions = {"group": chosen.group, "higher_is_better": chosen.higher_is_better, "unit": chosen.unit,
-                                  "flags": chosen.flags, "judge_based": chosen.judge_based}
+                                  "flags": chosen.flags, "no_pass": chosen.no_pass, "judge_based": chosen.judge_based}
         metric = self.from_estimate(name, estimate, rows.n_unscored, _reason(rows), **options)
         return replace(metric, n=len(rows.keys), n_clusters=len(np.unique(rows.clusters)))
 

@@ -148,3 +148,12 @@ def test_bad_scores_are_refused():
         builder(make_scores(SAMPLES[:1], [0.5])).proportion("p", "flip")
     with pytest.raises(TypeError):
         builder([]).mean("m", "flip", colour="red")
+
+
+@pytest.mark.parametrize("make", ["proportion", "mean"])
+def test_no_pass_is_a_flag_that_the_metric_answers_for(make):
+    samples = [Sample(id=str(i), messages=(), cluster_id=str(i)) for i in range(40)]
+    scores = [Score(sample_id=str(i), scorer="x", value=float(i % 2)) for i in range(40)]
+    build = getattr(MetricBuilder(suite="demo", samples=samples, scores=scores), make)
+    assert build("rate", "x").no_pass == ""
+    assert build("rate", "x", no_pass="at chance", flags=("other",)).no_pass == "at chance"
