@@ -79,7 +79,8 @@ def prepare(options: AuditOptions) -> Prepared:
     samples = {suite.name: select(load_samples(suite.load, options.items.get(suite.name), suite.name), limit, options.seed) for suite in suites}
     earlier = Store.open(options.db).run(options.baseline) if options.baseline else None
     baseline = earlier.run_id if earlier else None
-    embed, embed_name = load_embedder(options.embedder) if any(suite.needs_embedder for suite in suites) else (None, "")
+    wanted = options.embedder is not None or any(suite.needs_embedder for suite in suites)
+    embed, embed_name = load_embedder(options.embedder) if wanted else (None, "")
     model = open_model(options.model, options.engine)
     judge_model = open_model(options.judge, options.engine) if options.judge else None
     spec = RunSpec(

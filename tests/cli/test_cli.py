@@ -103,6 +103,7 @@ def test_version_and_doctor(tmp_path):
     (("run", "smollm2", "--system", "absent.txt"), "cannot be read"),
     (("run", "smollm2", "--bogus"), "No such option"),
     (("run", "recorded:absent.jsonl"), "cannot read"),
+    (("run", "smollm2", *SUITE, "--embedder", "./nope"), "it is neither a folder nor a hub id"),
     (("show", "latest"), "does not exist"),
     (("runs",), "does not exist"),
     (("suites", "nope"), "unknown suite 'nope'"),

