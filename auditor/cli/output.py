@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from auditor.cli.text import printable, verdict_rows
+from auditor.cli.text import printable, short, verdict_rows
 from auditor.errors import InputError
 from auditor.reports.numbers import interval, number
 from auditor.schema import Metric, to_dict
@@ -79,7 +79,7 @@ def print_metrics(store: Store, run: StoredRun) -> None:
     metrics, verdicts = store.metrics(run.run_id), store.verdicts(run.run_id)
     rows = [_metric_row(metric) for metric in metrics]
     columns = ("suite", "metric", "value", "95 % interval", "n", "clusters", "unscored", "notes")
-    table(f"Metrics of run {run.run_id}, model {run.spec.model.uri}", columns, rows)
+    table(f"Metrics of run {run.run_id}, model {short(run.spec.model.uri)}", columns, rows)
     table("Verdicts", ("verdict", "criterion", "measured", "must be"), verdict_rows(verdicts))
     if not run.evidence:
         print("NOT EVIDENCE: this run asked only a part of the items.")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from auditor.cli.output import check_format, print_json, print_run, table
+from auditor.cli.text import short
 from auditor.schema import to_dict
 from auditor.store import Store
 
@@ -18,7 +19,7 @@ def runs_command(db: Path, output: str) -> None:
         print_json({"runs": [{"run_id": run.run_id, "model": run.spec.model.uri, "status": run.status, "created": run.created, "profile": run.spec.profile,
                               "limit": run.spec.limit, "evidence": run.evidence, "suites": to_dict(run.spec.suites), "pending": run.pending} for run in runs]})
         return
-    rows = [(run.run_id, run.spec.model.uri, run.status, run.created, run.spec.profile + (f", limit {run.spec.limit}" if run.spec.limit else ""),
+    rows = [(run.run_id, short(run.spec.model.uri), run.status, run.created, run.spec.profile + (f", limit {run.spec.limit}" if run.spec.limit else ""),
              ", ".join(run.spec.suites)) for run in runs]
     table(f"Runs in {db}", ("run", "model", "status", "created", "profile", "suites"), rows)
 

@@ -51,7 +51,7 @@ def run_command(arguments: RunArguments) -> int:
 
 def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     """Start or resume the run and bring it to its end; on Ctrl-C say how to go on."""
-    from auditor.cli.text import printable
+    from auditor.cli.text import printable, short
     from auditor.cli.watching import Watching
     from auditor.engine.audit import execute, prepare, reopen, start
 
@@ -63,7 +63,7 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
         prepared = prepare(options(arguments))
         writer = start(prepared)
     run_id = writer.record.run_id
-    print(printable(f"run {run_id} on {prepared.spec.model.uri}, recorded in {arguments.db}"), file=sys.stderr)
+    print(printable(f"run {run_id} on {short(prepared.spec.model.uri)}, recorded in {arguments.db}"), file=sys.stderr)
     for flag in prepared.spec.model.flags:
         print(printable(f"note: {flag}"), file=sys.stderr)
     if prepared.drift is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from auditor.reports import numbers
 from auditor.schema import Verdict
@@ -14,6 +15,13 @@ MARKS = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive
 def printable(text: str) -> str:
     """Text in which no character moves the cursor, hides or reorders others: model output is hostile to terminals too."""
     return "".join(char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co") else f"\\u{ord(char):04x}" for char in text)
+
+
+def short(uri: str) -> str:
+    """A model's name for people: a path inside the working folder is shown from there."""
+    kind, separator, place = uri.rpartition("recorded:")
+    path = Path(place)
+    return f"{kind}{separator}{path.relative_to(Path.cwd())}" if path.is_absolute() and path.is_relative_to(Path.cwd()) else uri
 
 
 def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str, str]]:

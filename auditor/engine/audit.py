@@ -18,7 +18,7 @@ from auditor.engine.suites import load_suites
 from auditor.errors import InputError
 from auditor.items import file_sha256
 from auditor.models.embed import load_embedder
-from auditor.models.resolve import EngineOptions, open_model
+from auditor.models.resolve import EngineOptions, absolute, absolute_path, open_model
 from auditor.schema import Context, Embedder, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, Verdict
 from auditor.store import RunWriter, Store
 from auditor.verdict import decide_all
@@ -64,7 +64,8 @@ class Prepared:
 def prepare(options: AuditOptions) -> Prepared:
     """Check everything that can be checked before the model is loaded, then load it.
 
-    Raises InputError (and its kin) on anything the user got wrong; nothing has been written by then.
+    Raises InputError (and its kin) on anything the user got wrong; nothing has been written by then. Paths in the
+    RunSpec are absolute, so that a run can be resumed from another folder.
     """
     if options.profile not in PROFILES:
         raise InputError(f"unknown profile {options.profile!r}; pass one of {', '.join(PROFILES)}")
@@ -81,14 +82,14 @@ def prepare(options: AuditOptions) -> Prepared:
     baseline = earlier.run_id if earlier else None
     wanted = options.embedder is not None or any(suite.needs_embedder for suite in suites)
     embed, embed_name = load_embedder(options.embedder) if wanted else (None, "")
-    model = open_model(options.model, options.engine)
-    judge_model = open_model(options.judge, options.engine) if options.judge else None
+    model = open_model(absolute(options.model), options.engine)
+    judge_model = open_model(absolute(options.judge), options.engine) if options.judge else None
     spec = RunSpec(
         suites=tuple(suite.name for suite in suites), suite_versions=tuple(suite.version for suite in suites), model=model.spec,
         judge=judge_model.spec if judge_model else None, baseline=baseline, profile=options.profile, limit=options.limit,
-        items=tuple((name, str(path), file_sha256(path)) for name, path in sorted(options.items.items())), system=options.system,
+        items=tuple((name, str(path.absolute()), file_sha256(path)) for name, path in sorted(options.items.items())), system=options.system,
         sampling={"dtype": options.engine.dtype, "batch_rows": options.engine.batch_rows, "threads": options.engine.threads,
-                  "reasoning_tokens": options.engine.reasoning_tokens, "embedder": options.embedder},
+                  "reasoning_tokens": options.engine.reasoning_tokens, "embedder": absolute_path(options.embedder) if options.embedder else None},
         epochs=FULL_EPOCHS if options.profile == "full" else 1, seed=options.seed,
         criteria=tuple(criterion for suite in suites for criterion in suite.criteria))
     return Prepared(spec=spec, db=options.db, model=model, judge_model=judge_model, suites=suites, samples=samples, baseline=baseline,

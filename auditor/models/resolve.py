@@ -77,6 +77,22 @@ def resolve(uri: str) -> Checkpoint:
     return Checkpoint(uri=uri, folder=path)
 
 
+def absolute(uri: str) -> str:
+    """The same model from any working folder: a path that exists is made absolute, every other name stays as it is."""
+    if uri.startswith("recorded:"):
+        return "recorded:" + absolute_path(uri.removeprefix("recorded:"))
+    return uri if uri == "smollm2" or uri.startswith("hf:") else absolute_path(uri)
+
+
+def absolute_path(name: str) -> str:
+    """An existing file's or folder's absolute path (links are not followed); a name that is no such path stays as it is."""
+    try:
+        path = Path(name).expanduser()
+        return str(path.absolute()) if name.strip() and path.exists() else name
+    except (OSError, RuntimeError, ValueError):
+        return name
+
+
 def _path(uri: str) -> Path:
     try:
         path = Path(uri).expanduser()

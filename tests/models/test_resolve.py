@@ -10,7 +10,7 @@ import torch
 
 from auditor.errors import EngineError, ModelError
 from auditor.models.chat import PLAIN_TEMPLATE
-from auditor.models.resolve import EngineOptions, open_model, resolve
+from auditor.models.resolve import EngineOptions, absolute, open_model, resolve
 from auditor.schema import ask, score_options, user
 
 
@@ -151,3 +151,14 @@ def test_cache_folder_that_cannot_be_written(monkeypatch, tmp_path):
 def test_odd_model_names(uri):
     with pytest.raises(ModelError, match="pass a folder of safetensors"):
         resolve(uri)
+
+
+def test_names_that_are_paths_become_absolute_and_others_stay(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "smollm2").mkdir()
+    (tmp_path / "r.jsonl").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert absolute("./model") == absolute("model") == str(tmp_path / "model")
+    assert absolute("recorded:r.jsonl") == f"recorded:{tmp_path / 'r.jsonl'}"
+    for uri in ("smollm2", "hf:org/name", "absent", "recorded:absent", "", "~nobody-of-that-name/x", "a\0b"):
+        assert absolute(uri) == uri
