@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from auditor.errors import EngineError, ModelError
-from auditor.items import file_sha256
 from auditor.models.chat import PLAIN_TEMPLATE, render, split_reasoning, template_hash
 from auditor.models.decode import Clock, Row, decode, option_logprobs, uniforms
+from auditor.models.identity import lineage, weights_hash
 from auditor.models.packed import pack
 from auditor.models.resolve import Checkpoint, EngineOptions
 from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
@@ -53,10 +51,9 @@ class HFModel:
         if self.think_end is not None:
             flags.append(f"reasoning model: up to {self.options.reasoning_tokens} tokens of <think> are allowed, split off and counted apart; "
                          "option probabilities are read without reasoning")
-        lineage = _lineage(checkpoint)
         dtype = str(self.model.dtype).removeprefix("torch.")
         return ModelSpec(uri=checkpoint.uri, weights_hash=weights_hash(checkpoint), template_hash=template_hash(self.template), dtype=dtype,
-                         engine=f"hf/{self.device}" + ("/packed" if self.packed else ""), flags=tuple(flags), lineage=lineage)
+                         engine=f"hf/{self.device}" + ("/packed" if self.packed else ""), flags=tuple(flags), lineage=lineage(checkpoint))
 
     # -- planning ---------------------------------------------------------------------------------------------------
 
@@ -236,25 +233,3 @@ def _think_end(tokenizer: Any, template: str) -> int | None:
         return None
     ids = tokenizer("</think>", add_special_tokens=False)["input_ids"]
     return int(ids[0]) if len(ids) == 1 else None
-
-
-def weights_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 over the hashes of all safetensors files, the base's first and then the adapter's."""
-    digest = hashlib.sha256()
-    for folder in (checkpoint.folder, checkpoint.adapter):
-        for path in sorted(Path(folder).glob("*.safetensors")) if folder else ():
-            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def _lineage(checkpoint: Checkpoint) -> dict[str, Any]:
-    import json
-
-    for folder in (checkpoint.adapter, checkpoint.folder):
-        path = folder / "auditor_lineage.json" if folder else None
-        if path is not None and path.is_file():
-            try:
-                return dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise ModelError(f"{path} cannot be read: {error}; repair or remove it") from None
-    return {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -87,3 +88,9 @@ def test_each_row_of_a_prompt_answers_one_request(tmp_path):
 def test_odd_values_are_named_with_their_line(tmp_path, row):
     with pytest.raises(DataError, match=":1:"):
         recorded(tmp_path, row)
+
+
+def test_the_hash_of_a_recorded_model_is_that_of_its_file(tmp_path):
+    first = recorded(tmp_path, {"sample_id": "a", "completion": "x"}).spec.weights_hash
+    assert first == hashlib.sha256((tmp_path / "outputs.jsonl").read_bytes()).hexdigest()
+    assert recorded(tmp_path, {"sample_id": "a", "completion": "y"}).spec.weights_hash != first

@@ -10,6 +10,7 @@ import torch
 
 from auditor.errors import EngineError, ModelError
 from auditor.models.chat import PLAIN_TEMPLATE
+from auditor.models.identity import weights_hash
 from auditor.models.resolve import EngineOptions, absolute, open_model, resolve
 from auditor.schema import ask, score_options, user
 
@@ -100,6 +101,29 @@ def test_template_hash_and_weights_hash_tell_checkpoints_apart(tiny_checkpoint, 
     assert open_model(str(own_checkpoint)).spec.weights_hash != first.spec.weights_hash
 
 
+def edited(folder, name, **changes):
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}, indent=1))
+
+
+@pytest.mark.parametrize(("name", "changes"), [
+    ("config.json", {"rms_norm_eps": 0.1}), ("generation_config.json", {"eos_token_id": 7}), ("tokenizer_config.json", {"eos_token": "<|user|>"}),
+    ("tokenizer.json", {"truncation": None, "added_tokens": []}),
+])
+def test_weights_hash_covers_what_decides_the_numbers(tiny_checkpoint, own_checkpoint, name, changes):
+    before = weights_hash(resolve(str(own_checkpoint)))
+    assert before == weights_hash(resolve(str(tiny_checkpoint)))
+    edited(own_checkpoint, name, **changes)
+    assert weights_hash(resolve(str(own_checkpoint))) != before
+
+
+def test_weights_hash_does_not_depend_on_who_wrote_the_settings_or_where(own_checkpoint):
+    before = weights_hash(resolve(str(own_checkpoint)))
+    edited(own_checkpoint, "config.json", transformers_version="99", _name_or_path="/elsewhere")
+    edited(own_checkpoint, "tokenizer_config.json", name_or_path="/elsewhere", chat_template="{{ messages }}")
+    assert weights_hash(resolve(str(own_checkpoint))) == before
+
+
 def test_nan_logits_stop_the_run_with_advice(own_checkpoint):
     model = open_model(str(own_checkpoint))
     with torch.no_grad():
@@ -128,6 +152,10 @@ def test_lora_adapter_on_its_base(tiny_checkpoint, tmp_path):
     assert one(model, request).logprobs[0].logprob == pytest.approx(float(expected[token].detach()), abs=1e-4)
     assert one(plain, request).logprobs[0].logprob != pytest.approx(float(expected[token].detach()), abs=1e-3)
     assert model.spec.weights_hash != plain.spec.weights_hash
+    edited(tmp_path / "adapter", "adapter_config.json", base_model_name_or_path=os.path.relpath(tiny_checkpoint, tmp_path / "adapter"))
+    moved = weights_hash(resolve(str(tmp_path / "adapter")))
+    edited(tmp_path / "adapter", "adapter_config.json", lora_alpha=99)
+    assert moved == model.spec.weights_hash != weights_hash(resolve(str(tmp_path / "adapter")))
 
 
 def test_adapter_without_base(tmp_path):
