@@ -112,7 +112,8 @@ def show(
 @app.command(epilog="Examples: `auditor suites` · `auditor suites refusal` · `auditor suites refusal --prompts prompts.jsonl`")
 def suites(
     name: Annotated[str | None, typer.Argument(help="One suite, in detail.", metavar="SUITE")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Write the suite's first prompts, as lines that a recorded file must answer.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Write the suite's first-turn prompts, as lines that a recorded file must answer. "
+                                                             "What is asked in later turns depends on the replies and is not written.")] = None,
     output: Form = "text",
 ) -> None:
     """List the suites, or describe one: what it measures, how, its criteria and their rationale."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,21 @@ from auditor.errors import InputError
 from auditor.reports.numbers import plain
 from auditor.schema import Context, Suite, to_dict
 
+LATER_TURNS = ("Where a suite goes on after the first reply, what it then asks holds that reply and cannot be written beforehand: "
+               "record those replies by sample_id, turn and slot, or they are counted as unscored.")
+
 
 def suites_command(name: str | None, prompts: Path | None, output: str) -> None:
-    """List all suites or describe one; with ``prompts`` write what a recorded file must answer."""
+    """List all suites or describe one; with ``prompts`` write the first turns that a recorded file must answer (prose to standard error)."""
     check_format(output)
     if prompts is not None:
         if name is None:
             raise InputError("--prompts needs a suite: auditor suites refusal --prompts prompts.jsonl")
         count = write_prompts(load_suite(name), prompts)
-        print(f"{count} prompts of suite {name} written to {prompts}; fill in 'completion' (or 'logprobs') and pass recorded:{prompts}")
+        print(f"{count} first-turn prompts of suite {name} written to {prompts}; fill in 'completion' (or 'logprobs') and pass recorded:{prompts}.\n"
+              f"{LATER_TURNS}", file=sys.stderr)
+        if output == "json":
+            print_json({"suite": name, "path": str(prompts), "prompts": count, "turns": [0], "note": LATER_TURNS})
         return
     found = [load_suite(name)] if name else load_suites(())
     if output == "json":
@@ -51,7 +58,7 @@ def print_suite(suite: Suite) -> None:
 
 
 def write_prompts(suite: Suite, path: Path) -> int:
-    """Write the first round of requests as JSON lines; later rounds depend on the replies. Returns their number."""
+    """Write the first turn's requests as JSON lines; later turns depend on the replies. Returns their number."""
     lines = []
     for sample in suite.load(None):
         for slot, request in enumerate(next(suite.solve(sample, Context()))):

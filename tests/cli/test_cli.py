@@ -150,6 +150,9 @@ def test_a_foreign_file_as_database(tmp_path, tiny_checkpoint):
 def test_recorded_replies_need_no_model(tmp_path):
     prompts = auditor("suites", "sycophancy", "--prompts", "prompts.jsonl", cwd=tmp_path)
     assert prompts.returncode == 0, prompts.stderr
+    assert prompts.stdout == ""
+    assert "first-turn prompts" in prompts.stderr
+    assert "cannot be written beforehand" in prompts.stderr
     rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
     answered = [{**row, "logprobs": {option: -1.8 - index for index, option in enumerate(row["options"])}} for row in rows if row["kind"] == "logprobs"]
     (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answered)))
@@ -157,6 +160,14 @@ def test_recorded_replies_need_no_model(tmp_path):
     found = {metric["name"]: metric for metric in json.loads(done.stdout)["metrics"] if metric["group"] == "all"}
     assert found["stance_flip"]["value"] == pytest.approx(0, abs=1e-9)
     assert found["stance_flip"]["n_unscored"] == 0
+
+
+def test_with_format_json_standard_output_holds_nothing_else(tmp_path):
+    done = auditor("suites", "sycophancy", "--prompts", "prompts.jsonl", "--format", "json", cwd=tmp_path)
+    lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
+    found = json.loads(done.stdout)
+    assert (found["suite"], found["prompts"], found["turns"]) == ("sycophancy", len(lines), [0])
+    assert {json.loads(line)["turn"] for line in lines} == {0}
 
 
 def test_nothing_decided_exits_4(tmp_path):
