@@ -5,23 +5,82 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
+from typing import Any, NoReturn
+
+INTERRUPTED = 130
+
+
+class Stopped(Exception):
+    """Ctrl-C where there is more to say than that: the message tells how to go on."""
+
+
+class _Interrupts:
+    """Whether Ctrl-C was pressed: a library that is being imported may turn the KeyboardInterrupt into an error of its own."""
+
+    seen = False
+
+    def __call__(self, *_: object) -> NoReturn:
+        self.seen = True
+        raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
 
 
 def main() -> None:
     """Run the command line and exit: 0 fine, 1 a criterion failed, 2 bad input, 3 engine or store failed, 4 undecided, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
+    code = INTERRUPTED
     try:
+        _prepare()
         code = run(sys.argv[1:])
+    except Stopped as stopped:
+        _complain(str(stopped))
     except KeyboardInterrupt:
-        code = 130
+        _complain("interrupted")
+    if code == INTERRUPTED:
+        _leave()
+    _ignore_interrupts()
     sys.exit(code)
 
 
+def _prepare() -> None:
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us wants it ignored
+        signal.signal(signal.SIGINT, _interrupts)
+    sys.unraisablehook = _unraisable
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
+
+
+def _unraisable(problem: Any) -> None:
+    """An interrupt that falls into a callback or finalizer would be printed and forgotten."""
+    if issubclass(problem.exc_type, KeyboardInterrupt):
+        _complain("interrupted")
+        _leave()
+    sys.__unraisablehook__(problem)
+
+
+def _leave() -> NoReturn:
+    """Exit with 130 at once: finalizing an interpreter whose imports were cut short may print, hang or die of the signal instead."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(INTERRUPTED)
+
+
+def _ignore_interrupts() -> None:
+    """Everything is done: an interrupt now would only show as a traceback from the interpreter's own exit."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code. Raises KeyboardInterrupt or Stopped on Ctrl-C."""
     import typer
 
     from auditor.cli.app import app
@@ -29,36 +88,52 @@ def run(arguments: list[str]) -> int:
 
     try:
         result = app(args=arguments, standalone_mode=False)
+        if result == INTERRUPTED:  # typer's form of a KeyboardInterrupt
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except typer.Exit as leaving:
         return leaving.exit_code
     except AuditorError as error:
+        if _interrupts.seen:
+            raise KeyboardInterrupt from None
         _complain(f"error: {error}")
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
-        return 130
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); point stdout elsewhere so that the interpreter's last flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Stopped:
+        raise
     except Exception as error:
-        # typer carries its own copy of click, whose usage errors have no public base class; they know how to show themselves.
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            error.show()
-            return int(error.exit_code)
-        _complain(f"error: {type(error).__name__}: {error}\nThis is a fault in auditor, not in your input; {_save_traceback()}")
-        return 3
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    if _interrupts.seen:
+        raise KeyboardInterrupt from None
+    # typer carries its own copy of click, whose usage errors have no public base class; they know how to show themselves.
+    if hasattr(error, "show") and hasattr(error, "exit_code"):
+        error.show()
+        return int(error.exit_code)
+    _complain(f"error: {type(error).__name__}: {error}\nThis is a fault in auditor, not in your input; {_save_traceback()}")
+    return 3
 
 
 def _complain(message: str) -> None:
-    from auditor.cli.text import printable
+    try:
+        from auditor.cli.text import printable
 
-    print(printable(message), file=sys.stderr)
+        message = printable(message)
+    except KeyboardInterrupt:
+        message = "interrupted"
+    print(message, file=sys.stderr)
 
 
 def _save_traceback() -> str:
     import tempfile
+    import traceback
 
     try:
         with tempfile.NamedTemporaryFile("w", prefix="auditor-", suffix=".log", delete=False, encoding="utf-8") as log:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auditor.cli import Stopped
 from auditor.errors import InputError
 from auditor.schema import Verdict
 
@@ -72,8 +73,7 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
         with writer, Watching() as progress:
             return run_id, execute(prepared, writer, progress)
     except KeyboardInterrupt:
-        print(f"stopped; nothing is lost: go on with `auditor run --resume {run_id} --db {arguments.db}`", file=sys.stderr)
-        raise
+        raise Stopped(f"stopped; nothing is lost: go on with `auditor run --resume {run_id} --db {arguments.db}`") from None
 
 
 def options(arguments: RunArguments) -> AuditOptions:

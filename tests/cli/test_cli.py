@@ -210,6 +210,21 @@ def test_killed_or_interrupted_and_resumed_equals_uninterrupted(tmp_path, tiny_c
     assert samples[0] == samples[1]
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.4, 0.9, 1.5, 2.5])
+def test_an_interrupt_before_anything_is_recorded_is_one_line(tmp_path, tiny_checkpoint, seconds):
+    """Wherever it falls: while the product, typer, torch or the suites are being imported, or the model loaded."""
+    marked = f"import sys; print('on', flush=True); sys.argv = ['auditor', 'run', {str(tiny_checkpoint)!r}]; import auditor.cli; auditor.cli.main()"
+    process = subprocess.Popen([sys.executable, "-c", marked], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "on\n"
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed == ""
+    assert errors == "interrupted\n" or "go on with `auditor run --resume" in errors
+
+
 def test_resume_refuses_a_changed_model(tmp_path, own_checkpoint):
     process = start(tmp_path, "run", own_checkpoint, *SUITE, "--batch-size", 4)
     process.kill()
