@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,13 +20,13 @@ def shipped(suite: str) -> Path:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object). Blank lines are skipped.
+    """Yield (line number, object) of a file, which may be gzipped (``.gz``). Blank lines are skipped.
 
     Raises InputError where the file is absent, unreadable or has no object at all, and DataError naming the line where one is not a JSON object.
     """
     seen = False
     try:
-        with path.open(encoding="utf-8") as lines:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
@@ -33,7 +35,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise DataError(path, number, f"a JSON {type(row).__name__}, where an object is expected")
                 seen = True
                 yield number, row
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; pass a UTF-8 JSONL file") from None
     if not seen:
         raise InputError(f"{path} holds no items; one JSON object a line is expected")
