@@ -13,6 +13,7 @@ import torch
 from auditor.errors import EngineError, ModelError
 from auditor.models.chat import PLAIN_TEMPLATE, render, split_reasoning, template_hash
 from auditor.models.decode import Clock, Row, decode, option_logprobs, uniforms
+from auditor.models.encoding import Encoder
 from auditor.models.identity import lineage, weights_hash
 from auditor.models.packed import pack
 from auditor.models.resolve import Checkpoint, EngineOptions
@@ -41,7 +42,7 @@ class HFModel:
         self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
         self.context = _context(self.model.config)
         self.think_end = _think_end(self.tokenizer, self.template)
-        self.bos = _bos(self.tokenizer)
+        self.encoder = Encoder(self.tokenizer, self.template)
         self.spec = self._describe(checkpoint)
 
     def _describe(self, checkpoint: Checkpoint) -> ModelSpec:
@@ -90,9 +91,7 @@ class HFModel:
         return render(self.tokenizer, self.template, request.messages)
 
     def prompt_ids(self, request: Request) -> list[int]:
-        ids: list[int] = self.tokenizer(self.prompt_text(request), add_special_tokens=False)["input_ids"]
-        # A template without a begin-of-sequence token still wants the one the tokenizer would have added.
-        return ids if self.bos is None or ids[:1] == [self.bos] else [self.bos, *ids]
+        return self.encoder.ids(request.messages)
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -220,12 +219,6 @@ def _stop_tokens(tokenizer: Any, model: Any) -> frozenset[int]:
 
 def _context(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
-
-
-def _bos(tokenizer: Any) -> int | None:
-    """The begin-of-sequence token, where the tokenizer itself puts one before a text."""
-    bos = tokenizer.bos_token_id
-    return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
 
 
 def _think_end(tokenizer: Any, template: str) -> int | None:
