@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from auditor.errors import ModelError
 from auditor.models.chat import render
 from auditor.schema import Message
 
 PRIVATE_USE = range(0xF0000, 0xFFFFE)  # characters that no text means anything by
+BORDER = "\n"
 
 
 class Encoder:
@@ -37,6 +39,22 @@ class Encoder:
         # A template without a begin-of-sequence token still wants the one the tokenizer would have added.
         return ids if self.bos is None or ids[:1] == [self.bos] else [self.bos, *ids]
 
+    def continuation(self, messages: Sequence[Message], option: str) -> list[int]:
+        """Ids that ``option`` adds to the prompt: those of the joint text, where the prompt's own ids are a beginning of it.
+
+        Tokenized alone, an option would get the word-start mark that a sentencepiece tokenizer puts before every text ("▁").
+        Where the joint text merges prompt and option into one token, the option is tokenized after a line break instead: the model's
+        choice starts at the end of the prompt's ids. Raises ModelError for an option without tokens.
+        """
+        prompt = self.ids(messages)
+        ids = _tail(self.ids(messages, option), prompt) or _tail(self._plain(BORDER + option), self._plain(BORDER)) or self._plain(option)
+        if not ids:
+            raise ModelError(f"option {option!r} has no tokens; pass a non-empty option")
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
+        return self._encode(text, split_special_tokens=True)
+
     def _encode(self, text: str, **options: bool) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, **options)["input_ids"]
         return ids
@@ -62,7 +80,12 @@ class Encoder:
 
     def _literal(self, text: str, texts: dict[str, str]) -> list[int]:
         whole = "".join(texts.get(char, char) for char in text)
-        return self._encode(whole, split_special_tokens=True) if whole else []
+        return self._plain(whole) if whole else []
+
+
+def _tail(joint: list[int], before: list[int]) -> list[int]:
+    """What ``joint`` adds to ``before``; nothing where it does not begin with it."""
+    return joint[len(before):] if joint[:len(before)] == before else []
 
 
 def _bos(tokenizer: Any) -> int | None:

@@ -103,11 +103,16 @@ class HFModel:
         """
         started = time.perf_counter()
         prompts = [self.prompt_ids(request) for request in requests]
-        fitting = [i for i, request in enumerate(requests) if len(prompts[i]) + self._answer_room(request) <= self.context]
-        chosen = [requests[i] for i in fitting]
-        answer = self._generate if requests and requests[0].kind == "generate" else self._score
+        options = [[self.encoder.continuation(request.messages, option) for option in request.options] for request in requests]
+        fitting = [i for i in range(len(requests)) if len(prompts[i]) + max(map(len, options[i]), default=1) <= self.context]
+        chosen, asked = [requests[i] for i in fitting], [prompts[i] for i in fitting]
         try:
-            answered = answer(chosen, [prompts[i] for i in fitting]) if chosen else []
+            if not chosen:
+                answered = []
+            elif chosen[0].kind == "generate":
+                answered = self._generate(chosen, asked)
+            else:
+                answered = self._score(chosen, asked, [options[i] for i in fitting])
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise EngineError(f"out of memory on a batch of {len(chosen)} requests; pass a smaller --batch-size ({error})") from None
         latency = (time.perf_counter() - started) / max(1, len(requests))
@@ -116,23 +121,12 @@ class HFModel:
             yield replies.get(index) or self._too_long(request, len(prompts[index]))
         logger.debug("batch of %d: %.3f s a request", len(requests), latency)
 
-    def _answer_room(self, request: Request) -> int:
-        if request.kind == "generate":
-            return 1
-        return max(len(self._option_ids(option)) for option in request.options)
-
     def _place(self, request: Request) -> dict[str, Any]:
         return {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
 
     def _too_long(self, request: Request, length: int) -> Generation:
         return Generation(**self._place(request), finish_reason="error",
                           error=f"the prompt has {length} tokens and the model's context holds {self.context}")
-
-    def _option_ids(self, option: str) -> list[int]:
-        ids: list[int] = self.tokenizer(option, add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise ModelError(f"option {option!r} has no tokens; pass a non-empty option")
-        return ids
 
     def _generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Generation]:
         rows = [self._row(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
@@ -171,8 +165,7 @@ class HFModel:
         return Generation(**self._place(request), text=answer, reasoning=reasoning, usage=usage,
                           finish_reason="stop" if row.finish == "stop" else "length")
 
-    def _score(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Generation]:
-        options = [[self._option_ids(option) for option in request.options] for request in requests]
+    def _score(self, requests: Sequence[Request], prompts: Sequence[list[int]], options: Sequence[Sequence[list[int]]]) -> list[Generation]:
         values = option_logprobs(self.model, list(prompts), options, self.clock)
         if not any(math.isfinite(number) for row in values for option in row for number in option):
             raise EngineError("the model returned NaN or infinite log-probabilities for every option; the weights are damaged or "
