@@ -6,6 +6,7 @@
     │   ├── ModelError                    a model that cannot be found or may not be loaded
     │   └── DataError                     a file with a malformed line; names the line
     ├── EngineError              (exit 3) the model ran and went wrong (NaN logits, out of memory)
+    ├── TrainingError            (exit 3) training went wrong (loss not finite, disk full) and can be resumed
     └── StoreError               (exit 3) the database or its journal cannot be read or written
         └── StoreLockedError              another process holds it
 
@@ -55,6 +56,10 @@ class DataError(InputError):
 
 class EngineError(AuditorError):
     """The model was loaded but its computation failed."""
+
+
+class TrainingError(AuditorError):
+    """A training run cannot go on; what was saved before stays."""
 
 
 class StoreError(AuditorError):

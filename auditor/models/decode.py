@@ -40,6 +40,7 @@ class Row:
     is_stopped: Callable[[list[int]], bool] | None = None
     tokens: list[int] = field(default_factory=list)
     finish: str = ""
+    stopped_by: int | None = None  # the stop token, which is no part of ``tokens``
     finite: bool = True
     think_end: int | None = None  # the token that closes the reasoning, where the model has one
     reasoning_budget: int = 0
@@ -52,7 +53,7 @@ class Row:
     def push(self, token: int, stop_tokens: frozenset[int]) -> None:
         """Take the next token and decide whether the row is finished."""
         if token in stop_tokens:
-            self.finish = "stop"
+            self.finish, self.stopped_by = "stop", token
             return
         self.tokens.append(token)
         if token == self.think_end and self.reasoning_budget:

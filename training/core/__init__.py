@@ -1,0 +1,1 @@
+"""What the training methods share: configuration, batches, networks, optimisation, checkpoints, lineage."""

@@ -1,0 +1,136 @@
+"""The networks that are trained: a policy that returns log-probabilities, and a body with scalar heads.
+
+Dimensions: B rows, T tokens, C completion tokens, N completion tokens of all rows, D hidden size, V vocabulary, K heads.
+
+Each is a module whose ``forward`` computes exactly what the losses need, so that wrapping it (DDP, FSDP) keeps every hook, and so that the
+vocabulary projection, a fifth of a small model's work, is done at completion tokens alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.errors import InputError
+from auditor.training.core.batch import Batch
+
+CHUNK = 2048  # completion tokens whose logits exist at once where no gradient is wanted
+
+
+class PolicyNet(nn.Module):
+    """A causal language model seen as a policy."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def lm(self) -> Any:
+        """The transformers model, also inside an adapter's wrapper."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def forward(self, batch: Batch, temperature: float = 1.0, entropy: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probability (B, C) of each completion token, 0 at padding, and the entropy (B, C) of its distribution in nats if asked.
+
+        Logits are divided by ``temperature``, as in sampling.
+        """
+        lm = self.lm
+        hidden = lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
+        rows, columns = batch.positions()
+        states = hidden[rows, columns - 1]  # (N, D): the state before a token predicts it
+        logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.ids[rows, columns], (temperature, entropy))
+        mask = batch.completion_mask
+        padded = logprobs.new_zeros(mask.shape).masked_scatter(mask, logprobs)
+        return padded, None if entropies is None else entropies.new_zeros(mask.shape).masked_scatter(mask, entropies)
+
+
+def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor, how: tuple[float, bool]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    temperature, wanted = how
+    size = len(states) if torch.is_grad_enabled() else CHUNK
+    values, entropies = [], []
+    for start in range(0, max(1, len(states)), max(1, size)):
+        logits = head(states[start:start + size]).float()
+        if temperature != 1.0:
+            logits = logits / temperature
+        normaliser = torch.logsumexp(logits, -1)
+        values.append(logits.gather(-1, tokens[start:start + size, None])[:, 0] - normaliser)
+        if wanted:
+            with torch.no_grad():
+                probabilities = torch.softmax(logits, -1)
+                entropies.append(normaliser - (probabilities * logits).sum(-1))
+    return torch.cat(values), torch.cat(entropies) if wanted else None
+
+
+class ScalarNet(nn.Module):
+    """A language model's body with ``heads`` scalar heads: a reward model (read at the last token) or a value function (at every token).
+
+    Heads are drawn from a normal of standard deviation 1/√(D+1) with bias 0 (Stiennon et al. 2020), or set to zero.
+    """
+
+    def __init__(self, model: Any, heads: int = 1, zero: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        size = int(self.lm.config.get_text_config().hidden_size)
+        self.head = nn.Linear(size, heads)
+        nn.init.zeros_(self.head.bias)
+        if zero:
+            nn.init.zeros_(self.head.weight)
+        else:
+            nn.init.normal_(self.head.weight, std=1 / math.sqrt(size + 1))
+
+    @property
+    def lm(self) -> Any:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def forward(self, batch: Batch, every_token: bool = False) -> torch.Tensor:
+        """Scores (B, K) at each row's last real token; or values (B, C) of the first head at the state before each completion token."""
+        hidden = self.lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
+        if not every_token:
+            last = hidden[torch.arange(len(batch.ids), device=hidden.device), batch.lengths - 1]
+            return self.head(last).float()
+        rows, columns = batch.positions()
+        values = self.head(hidden[rows, columns - 1])[:, 0].float()
+        mask = batch.completion_mask
+        return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+
+class SharedNet(nn.Module):
+    """Policy and value head on one trunk: a different algorithm from separate networks, named and reported apart."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.policy = PolicyNet(model)
+        self.head = nn.Linear(int(self.policy.lm.config.get_text_config().hidden_size), 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: Batch, temperature: float = 1.0, entropy: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities (B, C), values (B, C) and, if asked, entropies (B, C)."""
+        lm = self.policy.lm
+        hidden = lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
+        rows, columns = batch.positions()
+        states = hidden[rows, columns - 1]
+        logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.ids[rows, columns], (temperature, entropy))
+        mask = batch.completion_mask
+        values = self.head(states)[:, 0].float()
+        filled = [part.new_zeros(mask.shape).masked_scatter(mask, part) for part in (logprobs, values)]
+        return filled[0], filled[1], None if entropies is None else entropies.new_zeros(mask.shape).masked_scatter(mask, entropies)
+
+
+def add_adapter(model: Any, rank: int, alpha: float) -> Any:
+    """Put LoRA adapters of ``rank`` on all linear layers (Hu et al. 2021); without dropout, since policy-gradient ratios forbid it."""
+    import peft
+
+    try:
+        config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM", bias="none")
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise InputError(f"lora_rank = {rank} does not fit this model: {error}; set lora_rank = 0 to train every weight") from None
+
+
+def trainable(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters that change, by name."""
+    return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}

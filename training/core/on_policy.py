@@ -1,0 +1,169 @@
+"""Experience for on-policy methods: completions from the policy, what every network says of them, and what the reward gives.
+
+Dimensions: N completions, C tokens of the longest.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.errors import TrainingError
+from auditor.schema import Message
+from auditor.training.core.batch import Batch, Encoded, collate, micro_batches, order
+from auditor.training.core.nets import PolicyNet, ScalarNet
+from auditor.training.core.rewards import Episode, Part, Reward, Scale, combine, scales, score
+from auditor.training.core.rollout import Sampler, Sampling, ended
+from auditor.training.core.world import World
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value network of its own, as one module, so that one optimiser and one gradient norm serve both."""
+
+    def __init__(self, policy: PolicyNet, value: ScalarNet) -> None:
+        super().__init__()
+        self.policy, self.value = policy, value
+
+    def forward(self, batch: Batch, temperature: float = 1.0, entropy: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities (B, C), values (B, C) and, if asked, entropies (B, C)."""
+        logprobs, entropies = self.policy(batch, temperature, entropy)
+        return logprobs, self.value(batch, every_token=True), entropies
+
+
+class Reference:
+    """The frozen starting policy: the same weights without their adapter, or a copy where every weight is trained."""
+
+    def __init__(self, policy: PolicyNet) -> None:
+        self.adapted = hasattr(policy.model, "disable_adapter")
+        self.net = policy if self.adapted else copy.deepcopy(policy).requires_grad_(False).eval()
+
+    def active(self) -> AbstractContextManager[Any]:
+        return self.net.model.disable_adapter() if self.adapted else nullcontext()
+
+    @torch.no_grad()
+    def logprobs(self, batch: Batch, temperature: float) -> torch.Tensor:
+        """(B, C)."""
+        with self.active():
+            return self.net(batch, temperature)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """N scored completions. Tensors are (N, C), 0 beyond the mask; ``scores`` (N,) is the reward; ``components`` are raw means by name."""
+
+    rows: tuple[Encoded, ...]
+    mask: torch.Tensor
+    old: torch.Tensor
+    values: torch.Tensor
+    reference: torch.Tensor
+    entropy: torch.Tensor
+    scores: torch.Tensor
+    finished: torch.Tensor
+    statistics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How completions are drawn and scored."""
+
+    sampling: Sampling
+    parts: tuple[Part, ...]
+    missing_eos: str
+    penalty: float
+    budget: int
+    seed: int
+
+
+class Collector:
+    """Draws prompts, completions and scores. ``prompts`` are (id, messages, tokens)."""
+
+    def __init__(self, engine: Any, prompts: Sequence[tuple[str, tuple[Message, ...], tuple[int, ...]]], rewards: Mapping[str, Reward],
+                 rules: Rules, world: World) -> None:
+        self.engine, self.prompts, self.rewards, self.rules, self.world = engine, prompts, rewards, rules, world
+        self.how: dict[str, Scale] = {}
+
+    def normalise(self, sampler: Sampler, count: int) -> None:
+        """Set each component's mean and sd on ``count`` samples of the policy as it is now."""
+        chosen = [self.prompts[index % len(self.prompts)] for index in range(count)]
+        names = [f"normalise|{index}|{name}" for index, (name, _, _) in enumerate(chosen)]
+        mine = self.world.share(list(zip(names, chosen, strict=True)))
+        rows = sampler([(name, item[2]) for name, item in mine], self.rules.sampling, self.rules.seed)
+        scored = score(self.rewards, [self._episode(item[1], row) for (_, item), row in zip(mine, rows, strict=True)])
+        gathered = {name: self.world.gather(values) for name, values in scored.items()}
+        self.how = scales(self.rules.parts, gathered)
+
+    def _episode(self, messages: tuple[Message, ...], row: Encoded) -> Episode:
+        tokens = row.completion[:-1] if ended(row, self.engine.stop_tokens) else row.completion
+        return Episode(messages=messages, row=row, text=str(self.engine.tokenizer.decode(list(tokens), skip_special_tokens=True)))
+
+    def choose(self, update: int, size: int) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
+        """The prompts of one update: an order of all prompts per pass over them, drawn from the seed and the pass."""
+        chosen = []
+        for place in range(update * size, (update + 1) * size):
+            epoch, index = divmod(place, len(self.prompts))
+            name, messages, tokens = self.prompts[order(len(self.prompts), self.rules.seed, epoch)[index]]
+            chosen.append((f"{name}|{epoch}", messages, tokens))
+        return chosen
+
+    def collect(self, update: int, size: int, sampler: Sampler, look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> Experience:
+        """One update's experience. ``look(batch)`` gives log-probabilities, values, reference log-probabilities and entropies, each (B, C).
+
+        Completions whose reward cannot tell are left out and counted. Raises TrainingError where none is left.
+        """
+        started = time.perf_counter()
+        mine = self.world.share(self.choose(update, size))
+        rows = sampler([(name, tokens) for name, _, tokens in mine], self.rules.sampling, self.rules.seed)
+        wrote = time.perf_counter()
+        scored = score(self.rewards, [self._episode(item[1], row) for item, row in zip(mine, rows, strict=True)])
+        totals = combine(self.rules.parts, scored, self.how)
+        judged = time.perf_counter()
+        seen = self._look(rows, look)
+        looked = time.perf_counter()
+        together = self.world.gather(list(zip(rows, totals, seen, strict=True)))
+        components = {name: self.world.gather(values) for name, values in scored.items()}
+        kept = [(row, total, tensors) for row, total, tensors in together if total is not None]
+        if not kept:
+            raise TrainingError(f"the reward could not score any of the {len(together)} completions of update {update + 1}; "
+                                "pass prompts that it can judge")
+        seconds = {"seconds_rollout": wrote - started, "seconds_reward": judged - wrote, "seconds_logprobs": looked - judged}
+        return self._assemble(kept, len(together) - len(kept), components, seconds)
+
+    @torch.no_grad()
+    def _look(self, rows: Sequence[Encoded], look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> list[list[torch.Tensor]]:
+        found: dict[str, list[torch.Tensor]] = {}
+        for group in micro_batches(rows, lambda row: row.length, 2 * self.rules.budget):
+            parts = look(collate(group, self.world.device))
+            for index, row in enumerate(group):
+                found[row.id] = [part[index, :len(row.completion)].float().cpu() for part in parts]
+        return [found[row.id] for row in rows]
+
+    def _assemble(self, kept: Sequence[tuple[Encoded, float, list[torch.Tensor]]], unscored: int,
+                  components: Mapping[str, Sequence[float | None]], seconds: Mapping[str, float]) -> Experience:
+        rows = tuple(row for row, _, _ in kept)
+        counts = torch.tensor([len(row.completion) for row in rows])
+        mask = torch.arange(int(counts.max()))[None, :] < counts[:, None]
+        padded = [torch.nn.utils.rnn.pad_sequence([tensors[place] for _, _, tensors in kept], batch_first=True) for place in range(4)]
+        finished = torch.tensor([ended(row, self.engine.stop_tokens) for row in rows])
+        proxy = torch.tensor([total for _, total, _ in kept], dtype=torch.float32)
+        replaced = torch.where(finished, proxy, -torch.full_like(proxy, self.rules.penalty))
+        scores = proxy - self.rules.penalty * (~finished).float() if self.rules.missing_eos == "subtract" else replaced
+        lengths = counts.float()
+        statistics = {f"reward/{name}": _mean(values) for name, values in components.items()} | dict(seconds) | {
+            "reward": float(proxy.mean()), "score": float(scores.mean()), "unscored": float(unscored), "no_eos": float((~finished).float().mean()),
+            "length": float(lengths.mean()), "length_p95": float(lengths.quantile(0.95))}
+        device = self.world.device
+        old, values, reference, entropy = (part.to(device) for part in padded)
+        return Experience(rows=rows, mask=mask.to(device), old=old, values=values, reference=reference, entropy=entropy, scores=scores.to(device),
+                          finished=finished.to(device), statistics=statistics)
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else float("nan")

@@ -1,0 +1,167 @@
+"""Where a policy's reward comes from: models, checks, plain counts or any callable, summed with weights, each component kept apart."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from auditor.errors import InputError, TrainingError
+from auditor.schema import Message
+from auditor.training.core.batch import Encoded, Encoder, collate, micro_batches
+from auditor.training.core.scoring import aggregate
+from auditor.training.core.stage import StageRun
+from auditor.training.core.weights import load_reward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """A prompt and what the policy wrote. ``row`` are the tokens, ``text`` the completion without its end token."""
+
+    messages: tuple[Message, ...]
+    row: Encoded
+    text: str
+
+
+# A reward scores episodes: one number each, None where it cannot tell (never 0 for "cannot tell").
+Reward = Callable[[Sequence[Episode]], Sequence[float | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One component of the reward, a table in the recipe.
+
+    ``kind``: ``model`` (a reward model: ``uri``, or the one that an earlier stage made), ``length`` (words of the completion), ``pattern`` (1
+    where the regular expression ``pattern`` is found, else 0), or the name of a callable passed to the Python API. Each component is
+    standardised on the starting policy's samples before it is weighed, unless ``raw``.
+    """
+
+    kind: str = "model"
+    name: str = ""
+    uri: str = ""
+    weight: float = 1.0
+    pattern: str = ""
+    raw: bool = False
+
+    @property
+    def label(self) -> str:
+        return self.name or self.kind
+
+
+def open_rewards(parts: Sequence[Part], run: StageRun, known: Mapping[str, Reward]) -> dict[str, Reward]:
+    """The rewards that the parts name, by label. Raises InputError for an unknown kind, two of one label, or no part at all."""
+    if not parts:
+        raise InputError(f"stage {run.name!r} has no reward; add [[stage.reward]] with a kind")
+    labels = [part.label for part in parts]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice:
+        raise InputError(f"stage {run.name!r}: two rewards are called {twice!r}; give each its own name")
+    return {part.label: _open(part, run, known) for part in parts}
+
+
+def _open(part: Part, run: StageRun, known: Mapping[str, Reward]) -> Reward:
+    if part.kind in known:
+        return known[part.kind]
+    if part.kind == "model":
+        return ModelReward(run, run.find(part.uri, "reward"))
+    if part.kind == "length":
+        return lambda episodes: [float(len(episode.text.split())) for episode in episodes]
+    if part.kind == "pattern":
+        try:
+            found = re.compile(part.pattern)
+        except re.error as error:
+            raise InputError(f"stage {run.name!r}: pattern {part.pattern!r} is no regular expression: {error}") from None
+        return lambda episodes: [float(bool(found.search(episode.text))) for episode in episodes]
+    raise InputError(f"stage {run.name!r}: unknown reward kind {part.kind!r}; known: {', '.join(sorted({'model', 'length', 'pattern', *known}))}")
+
+
+class ModelReward:
+    """A reward model's score at the last token. It reads the policy's tokens where both share a tokenizer, else the text again."""
+
+    def __init__(self, run: StageRun, uri: str, budget: int = 4096) -> None:
+        self.uri, self.budget = uri, budget
+        self.engine, self.net, self.facts = load_reward(run, uri)
+        self.encoder = Encoder(self.engine, self.engine.context)
+
+    def __call__(self, episodes: Sequence[Episode]) -> list[float | None]:
+        # An unfinished completion is read as it stands: the score sits at its last token, whatever that is.
+        rows = [Encoded(id=str(index), prompt=self.encoder.prompt(episode.messages), completion=self._completion(episode))
+                for index, episode in enumerate(episodes)]
+        return list(self.scores(rows))
+
+    def _completion(self, episode: Episode) -> tuple[int, ...]:
+        tokens = self.encoder.text(episode.text)
+        return (*tokens, self.encoder.eos)
+
+    @torch.no_grad()
+    def scores(self, rows: Sequence[Encoded]) -> list[float]:
+        """Aggregated score of each row, in order."""
+        found: dict[str, float] = {}
+        for group in micro_batches(rows, lambda row: row.length, self.budget):
+            values = aggregate(self.net(collate(group, self.engine.device)), self.facts.get("aggregate", "mean"), float(self.facts.get("penalty", 1.0)))
+            found.update({row.id: float(value) for row, value in zip(group, values, strict=True)})
+        return [found[row.id] for row in rows]
+
+
+def score(rewards: Mapping[str, Reward], episodes: Sequence[Episode]) -> dict[str, list[float | None]]:
+    """Every component's scores. Raises TrainingError where one returns the wrong number of scores, or one that is not finite."""
+    found: dict[str, list[float | None]] = {}
+    for name, reward in rewards.items():
+        values = list(reward(episodes))
+        if len(values) != len(episodes):
+            raise TrainingError(f"reward {name!r} returned {len(values)} scores for {len(episodes)} completions; return one each, None where it cannot tell")
+        for episode, value in zip(episodes, values, strict=True):
+            if value is not None and not math.isfinite(value):
+                raise TrainingError(f"reward {name!r} returned {value} for {episode.text[:80]!r}; return a finite number, or None where it cannot tell")
+        found[name] = [None if value is None else float(value) for value in values]
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Mean and standard deviation of a component on the starting policy's samples."""
+
+    mean: float = 0.0
+    sd: float = 1.0
+
+
+def scales(parts: Sequence[Part], scored: Mapping[str, Sequence[float | None]]) -> dict[str, Scale]:
+    """How each component is standardised: mean 0, sd 1 on these samples. A component that does not vary on them is only centred."""
+    found = {}
+    for part in parts:
+        values = torch.tensor([value for value in scored[part.label] if value is not None], dtype=torch.float64)
+        if part.raw or len(values) < 2:
+            found[part.label] = Scale()
+        else:
+            sd = float(values.std())
+            found[part.label] = Scale(mean=float(values.mean()), sd=sd if sd > 1e-6 else 1.0)
+    return found
+
+
+def combine(parts: Sequence[Part], scored: Mapping[str, Sequence[float | None]], how: Mapping[str, Scale]) -> list[float | None]:
+    """Weighted sum of the standardised components; None where any component could not tell."""
+    totals: list[float | None] = []
+    for index in range(len(next(iter(scored.values())))):
+        values = [scored[part.label][index] for part in parts]
+        if any(value is None for value in values):
+            totals.append(None)
+        else:
+            totals.append(sum(part.weight * (value - how[part.label].mean) / how[part.label].sd
+                              for part, value in zip(parts, values, strict=True) if value is not None))
+    return totals
+
+
+def described(parts: Sequence[Part], rewards: Mapping[str, Reward]) -> tuple[dict[str, Any], ...]:
+    """What the lineage says of the rewards: their kind, weight, and the weights' hash of a model."""
+    found = []
+    for part in parts:
+        reward = rewards[part.label]
+        facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight}
+        if isinstance(reward, ModelReward):
+            facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash}
+        found.append(facts)
+    return tuple(found)

@@ -1,0 +1,297 @@
+"""Proximal policy optimisation of a language model against a reward, on a KL leash.
+
+Schulman et al. 2017 (arXiv 1707.06347), Ziegler et al. 2019 (arXiv 1909.08593), with the details of Huang et al. 2024
+(arXiv 2403.17031). The policy and the reference start from the same weights; the value function is a network of its own that starts from
+the reward model's body, or from the policy's where there is none; its head starts at zero.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from auditor.errors import InputError
+from auditor.schema import Message, sha256_json
+from auditor.training.core.advantage import gae, masked_mean, token_rewards, whiten
+from auditor.training.core.batch import Batch, Encoder, collate, micro_batches, order
+from auditor.training.core.config import Optimisation
+from auditor.training.core.guard import Guard
+from auditor.training.core.held_out import above_chance
+from auditor.training.core.loop import record, restore, save
+from auditor.training.core.nets import PolicyNet, SharedNet
+from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Reference, Rules
+from auditor.training.core.optimise import Stepper
+from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, described, open_rewards
+from auditor.training.core.rollout import EngineSampler, Sampler, Sampling
+from auditor.training.core.stage import Outcome, StageRun
+from auditor.training.core.weights import policy_net, save_policy, scalar_net
+from auditor.training.data import load_prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Optimisation):
+    """``updates`` of ``batch_size`` completions of prompts from ``prompts``, each used for ``ppo_epochs`` passes in minibatches of ``minibatch_size``.
+
+    ``reward``: components, see :class:`~auditor.training.core.rewards.Part`; a reward model that is not above chance on held-out pairs is
+    refused unless ``allow_unvalidated_reward``. ``beta`` weighs the KL penalty, ``kl`` = adaptive moves it towards ``kl_target`` nats a
+    sequence. A completion without end of sequence within ``max_new_tokens`` loses ``missing_eos_penalty`` (``missing_eos`` = subtract), or has
+    its score replaced by its negative (replace). ``normalise_on`` samples of the starting policy set each component to mean 0, sd 1.
+    ``value`` = shared puts the value head on the policy's own trunk: another algorithm. ``kl_limit`` (nats a sequence), ``entropy_floor`` (nats
+    a token) and ``no_eos_limit`` (share) stop a run that has come apart.
+    """
+
+    prompts: str = "shipped:prompts"
+    limit: int = 0
+    reward: tuple[Part, ...] = (Part(),)
+    updates: int = 20
+    minibatch_size: int = 16
+    ppo_epochs: int = 4
+    max_new_tokens: int = 48
+    temperature: float = 1.0
+    clip: float = 0.2
+    value_clip: float = 0.2
+    value_coefficient: float = 0.1
+    gamma: float = 1.0
+    lam: float = 0.95
+    beta: float = 0.05
+    kl: Literal["fixed", "adaptive"] = "fixed"
+    kl_target: float = 6.0
+    kl_horizon: float = 10_000.0
+    whiten_rewards: bool = False
+    missing_eos: Literal["subtract", "replace"] = "subtract"
+    missing_eos_penalty: float = 1.0
+    normalise_on: int = 64
+    value: Literal["separate", "shared"] = "separate"
+    allow_unvalidated_reward: bool = False
+    kl_limit: float = 100.0
+    entropy_floor: float = 0.02
+    no_eos_limit: float = 1.0
+    lr: float = 1e-5
+    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    warmup: float = 0.0
+    adam_eps: float = 1e-5
+    save_every: int = 5
+
+
+def policy_loss(logprobs_BC: torch.Tensor, old_BC: torch.Tensor, advantages_BC: torch.Tensor, mask_BC: torch.Tensor,
+                clip: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Clipped surrogate, summed over real tokens: max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = exp(log π − log π_old) (Schulman et al. 2017, equation 7).
+
+    Statistics are sums over the same tokens: ``ratio``, ``clip_fraction`` (tokens whose clipped term rules), ``approx_kl`` ½(log π − log π_old)².
+    """
+    change = (logprobs_BC - old_BC) * mask_BC
+    ratio = change.exp()
+    free, clipped = -advantages_BC * ratio, -advantages_BC * ratio.clamp(1 - clip, 1 + clip)
+    loss = (torch.maximum(free, clipped) * mask_BC).sum()
+    return loss, {"ratio": (ratio.detach() * mask_BC).sum(), "clip_fraction": ((clipped > free) & mask_BC).float().sum(),
+                  "approx_kl": 0.5 * (change.detach() ** 2).sum()}
+
+
+def value_loss(values_BC: torch.Tensor, old_BC: torch.Tensor, returns_BC: torch.Tensor, mask_BC: torch.Tensor,
+               clip: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """½·max((V − R)², (V_clipped − R)²), summed over real tokens, with V_clipped within ``clip`` of the value at sampling time."""
+    clipped = torch.clamp(values_BC, old_BC - clip, old_BC + clip)
+    free_error, clipped_error = (values_BC - returns_BC) ** 2, (clipped - returns_BC) ** 2
+    loss = 0.5 * (torch.maximum(free_error, clipped_error) * mask_BC).sum()
+    return loss, {"value_clip_fraction": ((clipped_error > free_error) & mask_BC).float().sum()}
+
+
+def next_beta(beta: float, kl: float, target: float, horizon: float, episodes: int) -> float:
+    """β·(1 + clip(KL/target − 1, ±0.2)·n/horizon) (Ziegler et al. 2019, section 2.2)."""
+    return beta * (1 + min(max(kl / target - 1, -0.2), 0.2) * episodes / horizon)
+
+
+def check(config: Config, place: str) -> None:
+    """Raise InputError where a number cannot be right."""
+    for name in ("updates", "minibatch_size", "ppo_epochs", "max_new_tokens", "temperature", "clip", "value_clip", "kl_target", "kl_horizon", "normalise_on"):
+        if not getattr(config, name) > 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+    if config.beta < 0:
+        raise InputError(f"{place}: beta is {config.beta}; pass 0 or more")
+    for name in ("gamma", "lam"):
+        if not 0 < getattr(config, name) <= 1:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0, at most 1")
+
+
+def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = None) -> Outcome:
+    """Train the policy against the reward; writes ``model`` in the stage's folder. ``rewards`` are callables that a part may name.
+
+    Raises InputError for a reward model that was not shown above chance, TrainingError where training goes wrong.
+    """
+    check(config, f"stage {run.name!r}")
+    start = run.find(config.model, "policy")
+    engine = run.open(start)
+    prompts = _prompts(config, run, engine)
+    opened = open_rewards(config.reward, run, rewards or {})
+    _refuse_unvalidated(config, run, opened)
+    policy = policy_net(engine, config, run.seed)
+    reference = Reference(policy)
+    net, origin = _with_value(config, run, policy, opened)
+    reference.net.to(run.world.device)
+    stepper = Stepper(net, config, config.updates * config.ppo_epochs * _minibatches(config), run.world)
+    rules = Rules(sampling=Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens), parts=config.reward,
+                  missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed)
+    collector = Collector(engine, prompts, opened, rules, run.world)
+    _updates(config, run, Actors(stepper=stepper, reference=reference, collector=collector, sampler=EngineSampler(engine, policy.lm), origin=origin))
+    target = run.folder / "model"
+    if run.world.is_main:
+        save_policy(engine, policy, start, target)
+    run.world.wait()
+    hashes = {config.prompts: sha256_json([[name, messages] for name, messages, _ in prompts])}
+    return Outcome(kind="policy", path=target, steps=config.updates, data_hashes=hashes, rewards=described(config.reward, opened),
+                   measured={"value_starts_from": origin}, notes=(f"value network: {config.value}, starts from {origin}",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actors:
+    """Who takes part: the stepper over policy and value, the frozen reference, the collector of experience, and the sampler."""
+
+    stepper: Stepper
+    reference: Reference
+    collector: Collector
+    sampler: Sampler
+    origin: str
+
+
+def _prompts(config: Config, run: StageRun, engine: Any) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
+    encoder = Encoder(engine, config.max_length)
+    found = [(item.id, item.prompt, encoder.prompt(item.prompt)) for item in load_prompts(config.prompts, limit=config.limit or None, seed=run.seed)]
+    for name, _, tokens in found:
+        if len(tokens) + config.max_new_tokens > encoder.limit:
+            raise InputError(f"prompt {name!r} has {len(tokens)} tokens: with max_new_tokens = {config.max_new_tokens} it exceeds {encoder.limit} "
+                             "(max_length, or the model's context); shorten it, leave it out, or raise max_length")
+    return found
+
+
+def _refuse_unvalidated(config: Config, run: StageRun, rewards: Mapping[str, Reward]) -> None:
+    for name, reward in rewards.items():
+        measured = reward.facts.get("measured") or {} if isinstance(reward, ModelReward) else None
+        if measured is not None and not above_chance(measured) and not config.allow_unvalidated_reward:
+            raise InputError(f"stage {run.name!r}: reward {name!r} is not above chance on held-out pairs (accuracy: {measured.get('accuracy')}); "
+                             "train it on more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
+
+
+def _with_value(config: Config, run: StageRun, policy: PolicyNet, rewards: Mapping[str, Reward]) -> tuple[nn.Module, str]:
+    if config.value == "shared":
+        return SharedNet(policy.model), "a zero head on the policy's own trunk"
+    model = next((reward for reward in rewards.values() if isinstance(reward, ModelReward)), None)
+    source = model.uri if model is not None else run.find(config.model, "policy")
+    value = scalar_net(run.open(source), config, run.seed + 1, zero=True)
+    return ActorCritic(policy, value), ("the reward model's body with a zero head" if model is not None else "the policy's body with a zero head")
+
+
+def _minibatches(config: Config) -> int:
+    return math.ceil(config.batch_size / config.minibatch_size)
+
+
+def _updates(config: Config, run: StageRun, actors: Actors) -> None:
+    """All updates, from the newest checkpoint on where the run resumes."""
+    guard = Guard(run.name, config.on_divergence, {"kl": (-math.inf, config.kl_limit), "entropy": (config.entropy_floor, math.inf),
+                                                   "no_eos": (0.0, config.no_eos_limit)})
+    first, beta = _restore(config, run, actors)
+    run.reporter.stage(run.name, config.updates, first)
+    for update in range(first, config.updates):
+        started = time.perf_counter()
+        experience = actors.collector.collect(update, config.batch_size, actors.sampler, _looker(config, actors))
+        values = _update(config, run, actors, (experience, beta, update))
+        values |= {"tokens_per_second": sum(row.length for row in experience.rows) / (time.perf_counter() - started)}
+        guard.check(update + 1, values)
+        record(run, update + 1, values)
+        if config.kl == "adaptive":
+            beta = next_beta(beta, values["kl"], config.kl_target, config.kl_horizon, len(experience.rows))
+        if (update + 1) % config.save_every == 0 and update + 1 < config.updates:
+            scaling = {name: [how.mean, how.sd] for name, how in actors.collector.how.items()}
+            save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling})
+    run.reporter.finished(run.name)
+
+
+def _restore(config: Config, run: StageRun, actors: Actors) -> tuple[int, float]:
+    found = run.checkpoints(config.keep).latest() if run.resume else None
+    if found is None:
+        restore(actors.stepper, config, run)
+        actors.collector.normalise(actors.sampler, config.normalise_on)
+        return 0, config.beta
+    actors.collector.how = {name: Scale(mean=mean, sd=sd) for name, (mean, sd) in found[1]["scales"].items()}
+    return restore(actors.stepper, config, run), float(found[1]["beta"])
+
+
+def _looker(config: Config, actors: Actors) -> Callable[[Batch], tuple[torch.Tensor, ...]]:
+    def look(batch: Batch) -> tuple[torch.Tensor, ...]:
+        with actors.stepper.computing():
+            logprobs, values, entropies = actors.stepper.plain(batch, config.temperature, True)
+            return logprobs, values, actors.reference.logprobs(batch, config.temperature), entropies
+
+    return look
+
+
+def _update(config: Config, run: StageRun, actors: Actors, given: tuple[Experience, float, int]) -> dict[str, float]:
+    """All epochs over one batch of experience; returns the update's statistics."""
+    experience, beta, update = given
+    mask = experience.mask
+    rewards = token_rewards(experience.scores, experience.old, experience.reference, mask, beta)
+    if config.whiten_rewards:
+        rewards = whiten(rewards, mask, keep_mean=True)
+    advantages, returns = gae(rewards, experience.values, mask, config.gamma, config.lam)
+    whitened = whiten(advantages, mask)
+    began = time.perf_counter()
+    sums: dict[str, float] = {}
+    norms: list[float] = []
+    tokens = 0
+    for epoch in range(config.ppo_epochs):
+        shuffled = order(len(experience.rows), run.seed, (update << 8) + epoch + 1)
+        for start in range(0, len(shuffled), config.minibatch_size):
+            chosen = shuffled[start:start + config.minibatch_size]
+            found, norm, count = _minibatch(config, actors.stepper, experience, (chosen, whitened, returns))
+            norms.append(norm)
+            tokens += count
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value
+                if epoch == 0 and start == 0:
+                    sums[f"first/{name}"] = value / count
+    difference = (experience.old - experience.reference) * mask
+    means = {name: value if name.startswith("first/") else value / tokens for name, value in sums.items()}
+    return {**experience.statistics, **means, "gradient_norm": max(norms), "lr": actors.stepper.lr, "beta": beta,
+            "kl": float(difference.sum(-1).mean()), "kl_k3": float(masked_mean(torch.expm1(-difference) + difference, mask)),
+            "entropy": float(masked_mean(experience.entropy, mask)), "explained_variance": _explained(experience.values, returns, mask),
+            "advantage": float(masked_mean(advantages, mask)), "seconds_update": time.perf_counter() - began}
+
+
+def _minibatch(config: Config, stepper: Stepper, experience: Experience,
+               given: tuple[Sequence[int], torch.Tensor, torch.Tensor]) -> tuple[dict[str, float], float, int]:
+    """One optimiser step on the rows ``chosen``: its statistics summed over tokens, the gradient's norm, and the number of tokens."""
+    chosen, advantages, returns = given
+    count = int(experience.mask[chosen].sum())
+    sums: dict[str, float] = {}
+
+    def compute(places: Sequence[int], share: float) -> torch.Tensor:
+        rows = [experience.rows[place] for place in places]
+        batch = collate(rows, advantages.device)
+        width = int((batch.lengths - batch.starts).max())
+        old, values, gains, targets = (part[list(places), :width] for part in (experience.old, experience.values, advantages, returns))
+        logprobs, predicted, _ = stepper.net(batch, config.temperature, False)
+        loss, statistics = policy_loss(logprobs, old, gains, batch.completion_mask, config.clip)
+        fit, more = value_loss(predicted, values, targets, batch.completion_mask, config.value_clip)
+        total = loss + config.value_coefficient * fit
+        for name, value in {"loss": total, "policy_loss": loss, "value_loss": fit, **statistics, **more}.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) * share
+        return total * share / count
+
+    mine = stepper.world.share(list(chosen))
+    groups = [(group, 1.0) for group in micro_batches(mine, lambda place: experience.rows[place].length, config.micro_tokens)]
+    groups = groups or [(list(chosen[:1]), 0.0)]  # a rank without rows still takes part in the exchange of gradients
+    stepper.accumulate([lambda group=group: compute(*group) for group in groups])
+    norm = stepper.step()
+    return stepper.world.total(sums), norm, count
+
+
+def _explained(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
+    """1 − Var(returns − values)/Var(returns) over real tokens."""
+    real, errors = returns[mask], (returns - values)[mask]
+    variance = float(real.var(unbiased=False))
+    return 1 - float(errors.var(unbiased=False)) / variance if variance > 0 else float("nan")

@@ -1,0 +1,90 @@
+"""A reward model from preferences: Bradley–Terry on the difference of two scalar scores.
+
+Christiano et al. 2017 (arXiv 1706.03741, equation 1); head and initialisation of Stiennon et al. 2020 (arXiv 2009.01325); margin of
+Touvron et al. 2023 (arXiv 2307.09288, equation 2); centring of Eisenstein et al. 2023 (arXiv 2312.09244). An ensemble is k heads,
+aggregated as in Coste et al. 2024 (arXiv 2310.02743).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from auditor.errors import InputError
+from auditor.training.core.batch import Encoder
+from auditor.training.core.config import Optimisation
+from auditor.training.core.held_out import measure_scores
+from auditor.training.core.loop import Task, fit
+from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
+from auditor.training.core.scoring import score_pairs
+from auditor.training.core.stage import Outcome, StageRun
+from auditor.training.core.weights import save_reward, scalar_net
+from auditor.training.data import data_hash, load_preferences, split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Optimisation):
+    """``data``: preference pairs, see docs/training_data.md; at most ``limit`` of them (0: all), a share ``held_out`` of the topics kept to measure on.
+
+    ``heads`` scalar heads on one body; their scores become one by ``aggregate``: mean, min (the worst case), or mean − ``penalty`` · variance.
+    ``centring`` weighs the squared sum of both scores, so that scores stay around 0. ``use_margins`` asks for a gap of the pair's margin.
+    """
+
+    data: str = ""
+    limit: int = 0
+    held_out: float = 0.2
+    heads: int = 1
+    aggregate: Literal["mean", "min", "uncertainty"] = "mean"
+    penalty: float = 1.0
+    centring: float = 0.01
+    use_margins: bool = True
+    lr: float = 1e-5
+
+
+def reward_loss(chosen_PK: torch.Tensor, rejected_PK: torch.Tensor, labels_P: torch.Tensor, margins_P: torch.Tensor,
+                centring: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss (P,) of each pair, averaged over K heads.
+
+    −log σ(r_w − r_l − m) for a hard label, both directions weighed by a soft one, plus ``centring`` · (r_w + r_l)². ``chosen_PK`` and
+    ``rejected_PK`` are scores (P, K), ``labels_P`` the probability that chosen is better, ``margins_P`` the gap m ≥ 0 asked for.
+    """
+    gap, margin, label = chosen_PK - rejected_PK, margins_P[:, None], labels_P[:, None]
+    losses = -label * logsigmoid(gap - margin) - (1 - label) * logsigmoid(-gap - margin)
+    losses = losses + centring * (chosen_PK + rejected_PK) ** 2
+    right = ((gap > 0) == (label > 0.5)).float().mean(-1)
+    return losses.mean(-1), {"accuracy": right.sum(), "gap": gap.detach().mean(-1).sum(), "level": (chosen_PK + rejected_PK).detach().mean(-1).sum() / 2}
+
+
+def train(config: Config, run: StageRun) -> Outcome:
+    """Train a reward model, measure it on held-out topics, and write ``model`` in the stage's folder."""
+    if config.heads < 1:
+        raise InputError(f"stage {run.name!r}: heads is {config.heads}; pass at least 1")
+    source = run.find(config.data, "preferences") if not config.data or config.data.startswith("stage:") else config.data
+    preferences = load_preferences(source, limit=config.limit or None, seed=run.seed)
+    train_part, held_part = split(preferences, config.held_out, run.seed)
+    start = run.find(config.model, "policy")
+    engine = run.open(start)
+    encoder = Encoder(engine, config.max_length)
+    pairs, held = encode_pairs(encoder, train_part), encode_pairs(encoder, held_part)
+    net = scalar_net(engine, config, run.seed, config.heads)
+
+    def loss(module: Any, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        scores = module(pair_batch(rows, engine.device))
+        labels = torch.tensor([row.label for row in rows], device=scores.device)
+        margins = torch.tensor([row.margin if config.use_margins else 0.0 for row in rows], device=scores.device)
+        losses, statistics = reward_loss(scores[:len(rows)], scores[len(rows):], labels, margins, config.centring)
+        return losses.sum(), statistics
+
+    stepper = fit(Task(net=net, examples=pairs, loss=loss, length=pair_length), config, run)
+    scores = score_pairs(net, held, {"aggregate": config.aggregate, "penalty": config.penalty}, config.micro_tokens)
+    measured = measure_scores(held, scores)
+    target = run.folder / "model"
+    if run.world.is_main:
+        facts = {"aggregate": config.aggregate, "penalty": config.penalty, "measured": measured}
+        save_reward(engine, net, facts, target)
+    run.world.wait()
+    return Outcome(kind="reward", path=target, steps=stepper.done, measured=measured, data_hashes={source: data_hash(preferences)})

@@ -1,0 +1,57 @@
+"""Supervised fine-tuning: next-token cross-entropy on the completion alone (Ouyang et al. 2022, arXiv 2203.02155, section 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from auditor.training.core.batch import Encoded, Encoder, collate
+from auditor.training.core.config import Optimisation
+from auditor.training.core.loop import Task, fit
+from auditor.training.core.stage import Outcome, StageRun
+from auditor.training.core.weights import policy_net, save_policy
+from auditor.training.data import data_hash, load_demonstrations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Optimisation):
+    """``data``: demonstrations, see docs/training_data.md; at most ``limit`` of them (0: all)."""
+
+    data: str = "shipped:demonstrations"
+    limit: int = 0
+
+
+def sft_loss(logprobs_BC: torch.Tensor, mask_BC: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Negative log-likelihood (B,) of each completion, summed over its tokens (end of sequence included), in nats.
+
+    ``logprobs_BC`` (B, C) of the completion tokens, ``mask_BC`` (B, C) True at the real ones. Dividing the sum of the losses by the number
+    of tokens gives the cross-entropy −(1/N) Σ log π(y_t | x, y_<t).
+    """
+    losses = -(logprobs_BC * mask_BC).sum(-1)
+    return losses, {"perplexed": (logprobs_BC.exp() * mask_BC).sum()}
+
+
+def train(config: Config, run: StageRun) -> Outcome:
+    """Fine-tune the policy on demonstrations; writes ``model`` in the stage's folder."""
+    start = run.find(config.model, "policy")
+    engine = run.open(start)
+    demonstrations = load_demonstrations(config.data, limit=config.limit or None, seed=run.seed)
+    encoder = Encoder(engine, config.max_length)
+    examples = [encoder.pair(item.id, item.prompt, item.completion) for item in demonstrations]
+    net = policy_net(engine, config, run.seed)
+
+    def loss(module: Any, rows: Sequence[Encoded]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        batch = collate(rows, engine.device)
+        logprobs, _ = module(batch)
+        losses, statistics = sft_loss(logprobs, batch.completion_mask)
+        return losses.sum(), {"token_probability": statistics["perplexed"]}
+
+    stepper = fit(Task(net=net, examples=examples, loss=loss, length=lambda row: row.length, weight=lambda row: float(len(row.completion))), config, run)
+    target = run.folder / "model"
+    if run.world.is_main:
+        save_policy(engine, net, start, target)
+    run.world.wait()
+    return Outcome(kind="policy", path=target, steps=stepper.done, data_hashes={config.data: data_hash(demonstrations)})
