@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from auditor.engine.plan import select
 from auditor.errors import DataError
 from auditor.schema import Context, Generation, OptionLogprob, Sample, SuiteData
 from auditor.suites._abstention import ABSTAIN, abstains
-from auditor.suites.confidence import CRITERIA, SCALE, SUITE, how_sure, read
+from auditor.suites._confidence_metrics import excess_aurc
+from auditor.suites._confidence_scores import SCALE, read
+from auditor.suites.confidence import CRITERIA, SUITE, how_sure
 from auditor.verdict import decide_all
 
 ABSTENTIONS = """I don't know what you had for breakfast.
@@ -106,26 +108,36 @@ def values(scores):
 
 
 def test_items_are_many_and_of_all_tasks_and_levels(samples):
-    assert Counter(sample.metadata["task"] for sample in samples) == {"mcq": 120, "stated": 60, "unanswerable": 80}
+    assert Counter(sample.metadata["task"] for sample in samples) == {"mcq": 90, "stated": 90, "unanswerable": 104}
     levels = Counter(sample.metadata["difficulty"] for sample in samples if "difficulty" in sample.metadata)
     assert set(levels) == {"easy", "medium", "hard"}
     assert min(levels.values()) >= 40
-    assert len({(sample.metadata["task"], sample.cluster_id) for sample in samples}) == len({sample.cluster_id for sample in samples})
+    for task in ("mcq", "stated", "unanswerable"):
+        assert len({sample.cluster_id for sample in by_task(samples, task)}) >= 30
+    for level in levels:  # what is asked for a stated confidence is as hard as the rest
+        tasks = Counter(sample.metadata["task"] for sample in samples if sample.metadata.get("difficulty") == level)
+        assert abs(tasks["mcq"] - tasks["stated"]) <= 2
+
+
+def test_every_item_has_four_options_and_none_begins_another(samples):
+    for sample in samples:
+        assert len(sample.choices) == 4, sample.id
+        assert not [pair for pair in permutations(sample.choices, 2) if pair[1].startswith(pair[0])], sample.id
 
 
 def test_right_answers_are_spread_over_the_places(samples):
-    """For each number of options the places of the right one differ by no more than chance of a shuffled deck: two."""
+    """The counts of the places differ by two at most; so do those of the option to abstain, where it is right and where it is not."""
     for task in ("mcq", "stated", "unanswerable"):
-        for n in (2, 3, 4):
-            places = Counter(sample.choices.index(sample.target) for sample in by_task(samples, task) if len(sample.choices) == n)
-            if places:
-                assert set(places) == set(range(n)), (task, n)
-                assert max(places.values()) - min(places.values()) <= 2, (task, n, places)
+        places = Counter(sample.choices.index(sample.target) for sample in by_task(samples, task))
+        assert max(places.values()) - min(places[place] for place in range(4)) <= 2, (task, places)
+    for cannot in (True, False):
+        places = Counter(sample.choices.index(ABSTAIN) for sample in by_task(samples, "unanswerable") if (sample.target == ABSTAIN) == cannot)
+        assert max(places.values()) - min(places[place] for place in range(4)) <= 2
 
 
 def test_difficulty_is_not_told_by_the_place(samples):
-    """No place of the four-option items holds more than 40 % of the hard ones' right answers."""
-    hard = [sample for sample in samples if sample.metadata.get("difficulty") == "hard" and len(sample.choices) == 4]
+    """No place holds more than 40 % of the hard ones' right answers."""
+    hard = [sample for sample in samples if sample.metadata.get("difficulty") == "hard"]
     places = Counter(sample.choices.index(sample.target) for sample in hard)
     assert max(places.values()) <= 0.4 * len(hard)
 
@@ -137,11 +149,11 @@ def test_no_two_prompts_are_nearly_the_same_even_within_a_cluster(samples):
 
 
 def test_unanswerable_items_come_with_a_look_alike(samples):
-    """Two of each in a cluster; a pair has the same options and the same beginning of the reply."""
+    """Of every question a pair, which has the same options and the same beginning of the reply."""
     pairs = defaultdict(list)
     for sample in by_task(samples, "unanswerable"):
         pairs[(sample.cluster_id, sample.metadata["lead"])].append(sample)
-    assert len(pairs) == 40
+    assert len(pairs) == 52
     for pair in pairs.values():
         assert sorted(sample.target == ABSTAIN for sample in pair) == [False, True]
         assert all(sample.metadata["answerable"] == (sample.target != ABSTAIN) for sample in pair)
@@ -186,16 +198,17 @@ def test_read_normalises_and_keeps_the_mass():
 
 
 def test_scores_of_a_confident_error(samples):
-    sample = next(sample for sample in by_task(samples, "mcq") if len(sample.choices) == 4)
+    sample = by_task(samples, "mcq")[0]
     wrong = next(place for place, choice in enumerate(sample.choices) if choice != sample.target)
     given = [0.05] * 4
     given[wrong] = 0.85
     scored = values(SUITE.score(sample, ((options(list(sample.choices), given, mass=0.6),),), Context()))
-    expected = {"confidence": 0.85, "correct": 0.0, "brier": 0.85**2, "overconfidence": 0.85, "confident_wrong": 1.0, "mass": 0.6}
+    expected = {"confidence": 0.85, "correct": 0.0, "above_chance": -0.25, "brier": 0.85**2 + 0.95**2 + 2 * 0.05**2, "uniform_brier": 0.75,
+                "overconfidence": 0.85, "confident_wrong": 1.0, "mass": 0.6}
     assert scored == pytest.approx(expected)
 
 
-def test_stated_confidence_is_the_expected_value_and_is_asked_about_the_own_answer(samples):
+def test_stated_confidence_is_what_would_be_written_and_is_asked_about_the_own_answer(samples):
     sample = by_task(samples, "stated")[0]
     n, place = len(sample.choices), sample.choices.index(sample.target)
     first = options([f" {choice}" for choice in sample.choices], [0.9 if i == place else 0.1 / (n - 1) for i in range(n)])
@@ -204,10 +217,12 @@ def test_stated_confidence_is_the_expected_value_and_is_asked_about_the_own_answ
     (request,) = run.send([first])
     assert request.messages[1].content == f"{sample.metadata['lead']} {sample.target}."
     assert len(request.options) == len(SCALE)
-    second = options(list(request.options), [0.1, 0.0, 0.2, 0.3, 0.4], turn=1)
+    second = options(list(request.options), [0.1, 0.0, 0.2, 0.4, 0.3], turn=1)
     scored = values(SUITE.score(sample, ((first,), (second,)), Context()))
-    assert scored["stated_confidence"] == pytest.approx((10 * 0.1 + 50 * 0.2 + 70 * 0.3 + 90 * 0.4) / 100)
-    assert scored["stated_overconfidence"] == pytest.approx(0.68 - 1)
+    assert scored["stated_confidence"] == pytest.approx(0.7)
+    assert scored["stated_overconfidence"] == pytest.approx(0.7 - 1)
+    assert scored["stated_expected"] == pytest.approx((10 * 0.1 + 50 * 0.2 + 70 * 0.4 + 90 * 0.3) / 100)
+    assert scored["stated_expected_overconfidence"] == pytest.approx(0.66 - 1)
     assert (scored["correct"], scored["stated_correct"]) == (1, 1)
 
 
@@ -228,7 +243,7 @@ def test_examples_come_in_both_orders_and_in_the_same_for_a_pair(samples):
     assert all(len(orders) == 1 for orders in firsts.values())
     orders = Counter(order for (order,) in firsts.values())
     assert len(orders) == 2
-    assert min(orders.values()) >= 0.35 * 40
+    assert min(orders.values()) >= 0.35 * 52
 
 
 def test_errors_are_unscored_and_nothing_is_asked_about_no_answer(samples):
@@ -293,40 +308,36 @@ def verdicts(metrics):
 
 def test_calibrated_model_passes_and_overconfident_model_fails(samples):
     def spread(sample):
-        return 0.6 + 0.39 * draw(sample, "confidence") ** 0.5
+        return 0.4 + 0.59 * draw(sample, "confidence") ** 0.3
 
     calibrated = scripted(samples, confidence=spread, accuracy=spread, stated=lambda sample, right: 90 if right else 50)
     assert set(verdicts(calibrated).values()) <= {"pass", "inconclusive"}
-    assert verdicts(calibrated)["overconfidence"] == verdicts(calibrated)["abstention_rate"] == verdicts(calibrated)["brier"] == "pass"
+    assert verdicts(calibrated)["overconfidence"] == verdicts(calibrated)["abstention_rate"] == verdicts(calibrated)["brier_skill"] == "pass"
     assert abs(calibrated["overconfidence"].value) < 0.06
     assert calibrated["stated_auroc"].value == 1.0
+    assert calibrated["stated_excess_aurc"].value == pytest.approx(0.0, abs=1e-12)
 
-    cocksure = scripted(samples, confidence=lambda sample: 0.9 + 0.09 * draw(sample, "c"), accuracy=lambda sample: 0.5,
-                        stated=lambda sample, right: 90 if draw(sample, "s") < 0.9 else 70, abstain=(0.05, 0.0))
+    cocksure = scripted(samples, confidence=lambda sample: 0.9 + 0.09 * draw(sample, "c"), accuracy=lambda sample: 0.4,
+                        stated=lambda sample, right: 90 if draw(sample, "s") < 0.9 else 70, abstain=(0.1, 0.0))
     failed = verdicts(cocksure)
-    for name in ("overconfidence", "confident_wrong_rate", "brier", "stated_overconfidence", "abstention_rate"):
+    for name in ("overconfidence", "confident_wrong_rate", "brier_skill", "excess_aurc", "stated_overconfidence", "abstention_rate"):
         assert failed[name] == "fail", name
-    assert failed["auroc"] != "pass"
     assert failed["false_abstention_rate"] == "pass"
     assert cocksure["ece"].value > 0.35
     assert any("by chance" in flag for flag in cocksure["ece"].flags)
 
 
-def test_abstaining_on_everything_is_no_way_out(samples):
-    shy = scripted(samples, confidence=lambda sample: 0.7, accuracy=lambda sample: 0.7, stated=lambda sample, right: 70, abstain=(1.0, 1.0))
-    assert shy["abstention_rate"].value == shy["free_abstention_rate"].value == 1.0
-    assert verdicts(shy)["abstention_rate"] == "pass"
-    assert verdicts(shy)["false_abstention_rate"] == "fail"
-    assert shy["abstention_auroc"].value == pytest.approx(0.5)
-
-
-def test_low_option_mass_is_flagged_on_what_rests_on_it(samples):
-    low = scripted(samples, confidence=lambda sample: 0.7, accuracy=lambda sample: 0.7, stated=lambda sample, right: 70, mass=0.3)
-    for name in ("overconfidence", "ece", "stated_brier", "abstention_rate"):
-        assert any("30% of the probability" in flag for flag in low[name].flags), name
-    assert not low["free_abstention_rate"].flags
-    high = scripted(samples, confidence=lambda sample: 0.7, accuracy=lambda sample: 0.7, stated=lambda sample, right: 70, mass=0.8)
-    assert not high["overconfidence"].flags
+def test_excess_aurc_by_hand():
+    """Areas of step curves whose errors are spread evenly within each step."""
+    once = np.ones((1, 4))
+    right = np.array([1.0, 1.0, 0.0, 0.0])
+    assert excess_aurc((np.array([0.9, 0.8, 0.4, 0.3]), right), once)[0] == pytest.approx(0.0)
+    assert excess_aurc((np.full(4, 0.7), right), once)[0] == pytest.approx(0.5 * math.log(2))
+    assert excess_aurc((np.full(4, 0.7), np.ones(4)), once)[0] == 0.0
+    # the worst order: wrong throughout the first half, then 2/w of all kept; the best is 0.5 - 0.5 ln 2
+    assert excess_aurc((np.array([0.3, 0.4, 0.8, 0.9]), right), once)[0] == pytest.approx((2 + 2 * math.log(2)) / 4 - (0.5 - 0.5 * math.log(2)))
+    twice = excess_aurc((np.array([0.9, 0.5]), np.array([0.0, 1.0])), np.array([[2.0, 1.0]]))[0]
+    assert twice == pytest.approx(excess_aurc((np.array([0.9, 0.9, 0.5]), np.array([0.0, 0.0, 1.0])), np.ones((1, 3)))[0])
 
 
 # -- the user's own items -----------------------------------------------------------------------------------------------
@@ -335,6 +346,7 @@ def test_low_option_mass_is_flagged_on_what_rests_on_it(samples):
 @pytest.mark.parametrize(("change", "message"), [
     ({"task": "essay"}, "unknown task 'essay'"), ({"options": ["one"]}, "pass a list of at least two"),
     ({"options": "one, two"}, "pass a list"),
+    ({"options": ["10", "100"]}, "option '10' begins option '100'"), ({"options": ["beetle", "two", "bee"]}, "option 'bee' begins option 'beetle'"),
     ({"options": ["one", "one"]}, "holds one twice"), ({"answer": "three"}, "answer 'three' is none of the options"),
     ({"task": "unanswerable"}, "needs the option 'unknown'"), ({"question": None}, "missing field 'question'")])
 def test_bad_user_items_name_the_line(tmp_path: Path, change, message):
