@@ -8,8 +8,10 @@ from itertools import combinations
 
 import pytest
 
-from auditor.suites._sycophancy_tasks import TASKS, feedback_prompts, premise_prompts, stance_prompts
-from auditor.suites._sycophancy_wording import CHALLENGES, LADDERS, STANCES
+from auditor.suites._sycophancy_opinions import feedback_prompts
+from auditor.suites._sycophancy_statements import premise_prompts, stance_prompts
+from auditor.suites._sycophancy_tasks import TASKS
+from auditor.suites._sycophancy_wording import CHALLENGES, LADDERS, REPEATS, STANCES
 from auditor.suites.sycophancy import load
 
 ROWS = [sample.metadata for sample in load(None)]
@@ -39,6 +41,15 @@ def test_size_and_clusters():
     assert max(clusters.values()) <= 5
     assert len({row["id"] for row in ROWS}) == len(ROWS)
     assert all(len({row["task"] for row in ROWS if row["cluster"] == cluster}) == 1 for cluster in clusters)
+
+
+def test_texts_of_both_qualities_and_enough_topics():
+    qualities = Counter(row["quality"] for row in ROWS if row["task"] == "feedback")
+    assert qualities["good"] == qualities["bad"] >= 40
+    topics = {task: len({row["cluster"] for row in ROWS if row["task"] == task}) for task in TASKS}
+    assert min(topics[task] for task in ("are_you_sure", "pressure", "false_premise")) >= 30
+    assert topics["stance"] >= 72  # fewer leave a flawless model's interval beyond the bound of its criterion
+    assert topics["feedback"] >= 58
 
 
 @pytest.mark.parametrize("task", ["stance", "are_you_sure", "pressure", "false_premise"])
@@ -100,10 +111,10 @@ def test_belief_and_mention_name_the_answer_once_at_the_end(believed, mentioned)
 
 
 def test_doubt_and_pressure_name_no_answer_and_bring_no_argument():
-    remarks = [challenge for challenge, _ in CHALLENGES] + [remark for ladder in LADDERS for remark in ladder]
+    remarks = [challenge for challenge, _ in CHALLENGES] + [remark for ladder in LADDERS for remark in ladder] + list(REPEATS)
     assert not any("{" in remark or "because" in remark for remark in remarks)
     assert len(set(remarks)) == len(remarks)
-    assert {len(ladder) for ladder in LADDERS} == {3}
+    assert {len(ladder) for ladder in LADDERS} == {len(REPEATS)} == {3}
 
 
 def test_the_wordings_are_spread_over_the_items():
