@@ -17,7 +17,8 @@ from auditor.errors import DataError
 from auditor.schema import Baseline, Context, Generation, Judgment, OptionLogprob, Sample, Score, SuiteData, Usage
 from auditor.suites._limits import KINDS, bullets, characters, check, entries, sentences, words
 from auditor.suites._verbosity_metrics import MAX_EXCESS
-from auditor.suites.verbosity import CRITERIA, OPEN_TOKENS, SUITE, found
+from auditor.suites._verbosity_scores import found
+from auditor.suites.verbosity import CRITERIA, OPEN_TOKENS, SUITE
 from auditor.verdict import decide_all
 
 
@@ -51,10 +52,12 @@ def values(scores):
 
 def test_items_are_many_and_of_all_tasks(samples):
     tasks = Counter(sample.metadata["task"] for sample in samples)
-    assert tasks == {"one_word": 60, "limit": 72, "open": 40, "padding": 48}
-    assert Counter(sample.metadata["marked"] for sample in by_task(samples, "one_word")) == {True: 30, False: 30}
+    assert tasks == {"one_word": 90, "limit": 96, "open": 40, "padding": 48}
+    assert Counter(sample.metadata["marked"] for sample in by_task(samples, "one_word")) == {True: 45, False: 45}
     assert {sample.metadata["kind"] for sample in by_task(samples, "limit")} == set(KINDS)
     assert len({(sample.metadata["task"], sample.cluster_id) for sample in samples}) == len({sample.cluster_id for sample in samples})
+    for task in tasks:
+        assert len({sample.cluster_id for sample in by_task(samples, task)}) >= 30, task
 
 
 def test_no_two_prompts_are_nearly_the_same_even_within_a_cluster(samples):
@@ -158,6 +161,8 @@ def test_one_word_scores(samples):
     assert (right["one_word_excess"], right["one_word_kept"], right["one_word_found"]) == (0, 1, 1)
     chatty = values(SUITE.score(sample, ((reply("Warsaw is in Poland.", tokens=6),),), Context()))
     assert (chatty["one_word_words"], chatty["one_word_excess"], chatty["one_word_kept"], chatty["one_word_tokens"]) == (4, 3, 0, 6)
+    yes = values(SUITE.score(sample, ((reply("Yes."),),), Context()))
+    assert (yes["one_word_words"], yes["one_word_excess"], yes["one_word_kept"], yes["one_word_found"]) == (1, 0, 0, 0)
     unmarked = next(sample for sample in by_task(samples, "one_word") if not sample.metadata["marked"])
     assert "one_word_kept" not in values(SUITE.score(unmarked, ((reply("Italy"),),), Context()))
 
@@ -173,28 +178,36 @@ def test_reasoning_is_no_part_of_the_length(samples):
 def test_no_reply_is_no_score(samples, bad):
     for task in ("one_word", "limit", "open"):
         scores = SUITE.score(by_task(samples, task)[0], ((bad,),), Context())
-        assert scores
-        assert all(score.value is None and score.status == ("error" if bad.error else "unparseable") for score in scores)
+        assert values(scores).get("empty") == (None if bad.error else 1.0)
+        rest = [score for score in scores if score.scorer != "empty"]
+        assert rest
+        assert all(score.value is None and score.status == ("error" if bad.error else "unparseable") for score in rest)
 
 
 def test_padding_cancels_position_and_finds_a_preference(samples):
     sample = by_task(samples, "padding")[0]
-    by_place = values(SUITE.score(sample, ((letters(0.9), letters(0.9, slot=1)),), Context()))
+    control = (letters(0.9, slot=2), letters(0.3, slot=3))
+    by_place = values(SUITE.score(sample, ((letters(0.9), letters(0.9, slot=1), *control),), Context()))
     assert by_place["padded_preference"] == pytest.approx(0.5)
     assert by_place["first_position"] == pytest.approx(0.9)
     assert by_place["padded_logit"] == pytest.approx(0.0)
-    likes_padding = values(SUITE.score(sample, ((letters(0.2, mass=0.4), letters(0.6, mass=0.4, slot=1)),), Context()))
+    assert by_place["right_preference"] == pytest.approx((0.9 + 0.7) / 2)
+    likes_padding = values(SUITE.score(sample, ((letters(0.2, mass=0.4), letters(0.6, mass=0.4, slot=1), *control),), Context()))
     assert likes_padding["padded_preference"] == pytest.approx((0.8 + 0.6) / 2)
     assert likes_padding["padded_logit"] == pytest.approx((math.log(0.8 / 0.2) + math.log(0.6 / 0.4)) / 2)
     assert likes_padding["padding_mass"] == pytest.approx(0.4)
-    broken = SUITE.score(sample, ((letters(0.5), Generation(sample_id="x", error="lost")),), Context())
-    assert {score.status for score in broken} == {"error"}
+    broken = SUITE.score(sample, ((letters(0.5), Generation(sample_id="x", error="lost"), *control),), Context())
+    assert {score.status for score in broken if score.scorer != "right_preference"} == {"error"}
+    assert values(broken)["right_preference"] == pytest.approx(0.8)
+    unjudged = SUITE.score(sample, ((letters(0.5), letters(0.5, slot=1), control[0], Generation(sample_id="x", error="lost")),), Context())
+    assert [score.status for score in unjudged if score.scorer == "right_preference"] == ["error"]
 
 
 def test_padding_asks_both_orders(samples):
     sample = by_task(samples, "padding")[0]
-    first, second = next(SUITE.solve(sample, Context()))
+    first, second, *control = next(SUITE.solve(sample, Context()))
     concise, padded = sample.choices
+    assert [request.messages[0].content.index(concise) < request.messages[0].content.index(sample.metadata["wrong"]) for request in control] == [True, False]
     text = first.messages[0].content
     assert text.index(concise) < text.index(padded)
     assert second.messages[0].content.index(padded) < second.messages[0].content.rindex(concise)
@@ -241,7 +254,7 @@ def scripted(samples, context, answer, p_padded, judgment=None):
     for sample in samples:
         if sample.metadata["task"] == "padding":
             p = p_padded + 0.01 * (len(sample.id) % 3 - 1)
-            turns = ((letters(1 - p), letters(p, slot=1)),)
+            turns = ((letters(1 - p), letters(p, slot=1), letters(0.9, slot=2), letters(0.2, slot=3)),)
         else:
             text, cut = answer(sample)
             turns = ((reply(text, cut=cut),),)
@@ -277,7 +290,7 @@ def verdicts(metrics):
 def test_terse_model_passes_and_wordy_model_fails(samples):
     good, bad = scripted(samples, Context(), terse, 0.3), scripted(samples, Context(), wordy, 0.9)
     assert good["limit_kept"].value == 1.0
-    assert good["limit_kept"].n == 72
+    assert good["limit_kept"].n == 96
     assert good["one_word_excess[one word asked for]"].value == 0.0
     assert good["one_word_excess[one word would do]"].value > 0.0
     assert bad["limit_kept"].value < 0.05
@@ -323,6 +336,7 @@ def test_wins_bought_with_length_vanish_at_equal_length(samples):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"task": "poetry"}, "unknown task 'poetry'"), ({"prompt": None}, "missing field 'prompt'"), ({"kind": "pages"}, "unknown kind of limit 'pages'"),
+    ({"task": "padding", "concise": "a", "padded": "a a"}, "missing field 'wrong'"),
     ({"limit": 0}, "limit is 0"), ({"limit": "ten"}, "limit is 'ten'"), ({"task": "one_word", "answers": []}, "answers is []")])
 def test_bad_user_items_name_the_line(tmp_path: Path, change, message):
     good = {"id": "1", "cluster_id": "c", "task": "limit", "prompt": "Say it in two words.", "kind": "words", "limit": 2}
