@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CPU_ROWS, GPU_ROWS = 64, 256
 CPU_POSITIONS, GPU_POSITIONS = 8_192, 262_144  # cache positions of one batch: bounds memory
+STOP_WINDOW = 24  # the last tokens in which a stop string is looked for at each step
 OPTION_LOGITS = 64_000_000  # logits held at once for multi-token options (float32: 256 MB)
 
 
@@ -144,21 +145,36 @@ class HFModel:
         thinking = min(thinking, max(0, room - 2 * budget))
         numbers = uniforms(request.seed, budget + thinking + sampling.max_tokens + 1) if sampling.temperature > 0 else None
         return Row(prompt=prompt, max_tokens=budget, temperature=sampling.temperature, top_p=sampling.top_p, uniforms=numbers,
-                   is_stopped=self._stopper(sampling.stop), think_end=self.think_end, reasoning_budget=thinking)
+                   is_stopped=self._stopper(request), think_end=self.think_end, reasoning_budget=thinking)
 
-    def _stopper(self, stop: Sequence[str]) -> Callable[[list[int]], bool] | None:
+    def _opened(self, request: Request) -> bool:
+        """Whether the prompt itself begins the reasoning."""
+        return self.prompt_text(request).rstrip().endswith("<think>")
+
+    def _stopper(self, request: Request) -> Callable[[list[int]], bool] | None:
+        """Whether the answer holds a stop string; one inside the reasoning ends nothing."""
+        stop = request.sampling.stop
         if not stop:
             return None
-        return lambda tokens: any(text in self.tokenizer.decode(tokens[-24:]) for text in stop)
+        opened = self._opened(request)
+
+        def stopped(tokens: list[int]) -> bool:
+            recent = self.tokenizer.decode(tokens[-STOP_WINDOW:])
+            if not any(text in recent for text in stop):
+                return False
+            answer, _ = split_reasoning(self.tokenizer.decode(tokens), opened=opened)
+            return any(text in answer for text in stop)
+
+        return stopped
 
     def _finish(self, request: Request, row: Row) -> Generation:
         usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=len(row.tokens))
         if not row.finite:
             return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned NaN or infinite logits")
         text = self.tokenizer.decode(row.tokens, skip_special_tokens=self.think_end is None)
+        answer, reasoning = split_reasoning(text, opened=self._opened(request))
         for stop in request.sampling.stop:
-            text = text.partition(stop)[0]
-        answer, reasoning = split_reasoning(text, opened=self.prompt_text(request).rstrip().endswith("<think>"))
+            answer = answer.partition(stop)[0]
         if reasoning:
             inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"])
             usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=max(0, len(row.tokens) - inside), reasoning_tokens=inside)

@@ -180,3 +180,22 @@ def test_reasoning_that_closes_late_has_room_for_the_whole_answer(tiny):
     row, other = (Row(prompt=ids, max_tokens=8, reasoning_budget=3, think_end=close) for ids in (prompt, prompt[:-2]))
     decode(tiny.model, [row, other], frozenset(), Clock())
     assert row.tokens == free.tokens[:first + 1 + 8]
+
+
+@pytest.mark.parametrize(("written", "opened", "text", "reasoning", "finish"), [
+    ("<think>one.\ntwo.\n</think>\nParis.\nRome.", False, "Paris.", "one.\ntwo.", "stop"),
+    ("one.\ntwo.</think>Paris.\nRome.", True, "Paris.", "one.\ntwo.", "stop"),
+    ("<think>one.\ntwo.\nthree.", False, "", "one.\ntwo.\nthree.", "length"),
+    ("Paris.\nRome.", False, "Paris.", "", "stop"),
+])
+def test_stop_strings_end_the_answer_and_not_the_reasoning(tiny, monkeypatch, written, opened, text, reasoning, finish):
+    """Tokens of a scripted reply pass through the row as decoding would push them."""
+    monkeypatch.setattr(tiny, "template", tiny.template + ("<think>" if opened else ""))
+    request = ask([user("Capital?")], max_tokens=400, stop=["\n"])
+    row = tiny._row(request, tiny.prompt_ids(request))
+    for token in tiny.tokenizer(written, add_special_tokens=False)["input_ids"]:
+        if not row.finish:
+            row.push(token, tiny.stop_tokens)
+    row.finish = row.finish or "length"
+    reply = tiny._finish(request, row)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == (text, reasoning, finish)
