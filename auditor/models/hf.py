@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CPU_ROWS, GPU_ROWS = 64, 256
 CPU_POSITIONS, GPU_POSITIONS = 8_192, 262_144  # cache positions of one batch: bounds memory
+NAN_LIMIT = 32  # requests on end without a finite number
 STOP_WINDOW = 24  # the last tokens in which a stop string is looked for at each step
 OPTION_LOGITS = 64_000_000  # logits held at once for multi-token options (float32: 256 MB)
 
@@ -43,6 +44,7 @@ class HFModel:
         self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
         self.context = _context(self.model.config)
         self.think_end = _think_end(self.tokenizer, self.template)
+        self.without_numbers = 0  # requests since the last one with finite numbers
         self.encoder = Encoder(self.tokenizer, self.template)
         self.spec = self._describe(checkpoint)
 
@@ -99,8 +101,8 @@ class HFModel:
     def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Answer one batch of requests of one kind.
 
-        A prompt that does not fit the context gets a Generation with ``error`` set. Raises EngineError where
-        every row's logits are NaN or infinite, or memory runs out.
+        A prompt that does not fit the context, or one with NaN logits, gets a Generation with ``error`` set. Raises EngineError where
+        the logits of NAN_LIMIT requests on end were NaN or infinite, or memory runs out.
         """
         started = time.perf_counter()
         prompts = [self.prompt_ids(request) for request in requests]
@@ -132,10 +134,16 @@ class HFModel:
     def _generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Generation]:
         rows = [self._row(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
         decode(self.model, rows, self.stop_tokens, self.clock)
-        if not any(row.finite for row in rows):
-            raise EngineError("the model returned NaN or infinite logits for every prompt; the weights are damaged or "
-                              f"overflow in {self.spec.dtype}: try --dtype float32")
+        self._watch([row.finite for row in rows])
         return [self._finish(request, row) for request, row in zip(requests, rows, strict=True)]
+
+    def _watch(self, finite: Sequence[bool]) -> None:
+        """One request without finite numbers has no score; NAN_LIMIT of them on end, and there is no model to audit."""
+        for ok in finite:
+            self.without_numbers = 0 if ok else self.without_numbers + 1
+        if self.without_numbers >= NAN_LIMIT:
+            raise EngineError(f"the model returned NaN or infinite numbers for {self.without_numbers} requests on end; the weights are damaged or "
+                              f"overflow in {self.spec.dtype}: try --dtype float32")
 
     def _row(self, request: Request, prompt: list[int]) -> Row:
         sampling = request.sampling
@@ -183,9 +191,7 @@ class HFModel:
 
     def _score(self, requests: Sequence[Request], prompts: Sequence[list[int]], options: Sequence[Sequence[list[int]]]) -> list[Generation]:
         values = option_logprobs(self.model, list(prompts), options, self.clock)
-        if not any(math.isfinite(number) for row in values for option in row for number in option):
-            raise EngineError("the model returned NaN or infinite log-probabilities for every option; the weights are damaged or "
-                              f"overflow in {self.spec.dtype}: try --dtype float32")
+        self._watch([all(math.isfinite(number) for option in row for number in option) for row in values])
         return [self._scored(*item) for item in zip(requests, prompts, values, strict=True)]
 
     def _scored(self, request: Request, prompt: list[int], values: list[list[float]]) -> Generation:

@@ -124,14 +124,35 @@ def test_weights_hash_does_not_depend_on_who_wrote_the_settings_or_where(own_che
     assert weights_hash(resolve(str(own_checkpoint))) == before
 
 
-def test_nan_logits_stop_the_run_with_advice(own_checkpoint):
+@pytest.mark.parametrize("request_", [ask([user("Hi")], max_tokens=2), score_options([user("Hi")], ["A", "B"])], ids=["text", "options"])
+def test_damaged_weights_stop_the_run_with_advice(own_checkpoint, request_):
     model = open_model(str(own_checkpoint))
     with torch.no_grad():
         model.model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(EngineError, match="NaN"):
-        one(model, ask([user("Hi")], max_tokens=2))
-    with pytest.raises(EngineError, match="NaN"):
-        one(model, score_options([user("Hi")], ["A", "B"]))
+    assert "NaN" in (one(model, request_).error or "")  # one alone may be a bad sample
+    for _ in range(30):
+        one(model, request_)
+    with pytest.raises(EngineError, match="32 requests on end"):
+        one(model, request_)
+
+
+@pytest.mark.parametrize("make", [lambda text: ask([user(text)], max_tokens=2), lambda text: score_options([user(text)], ["A", "B"])],
+                         ids=["text", "options"])
+def test_a_bad_sample_is_an_error_of_its_own(tiny_checkpoint, make):
+    """NaN enters with one token of the prompt; the rows beside it and the run go on."""
+    model = open_model(str(tiny_checkpoint))
+    (bad,) = model.tokenizer("\x07", add_special_tokens=False)["input_ids"]
+
+    def spoil(module, inputs, output):
+        return torch.where((inputs[0] == bad)[..., None], torch.full_like(output, float("nan")), output)
+
+    model.model.model.embed_tokens.register_forward_hook(spoil)
+    replies = list(model.run([make("Hi"), make("Hi \x07"), make("Hello")]))
+    assert ["NaN" in (reply.error or "") for reply in replies] == [False, True, False]
+    assert one(model, make("Hi")).text == replies[0].text
+    for _ in range(40):
+        assert "NaN" in (one(model, make("\x07")).error or "")
+        assert one(model, make("Hi")).error is None
 
 
 def test_lora_adapter_on_its_base(tiny_checkpoint, tmp_path):
