@@ -13,6 +13,8 @@ from typing import Any
 
 from auditor.errors import DataError, InputError
 
+LABELS = ("id", "cluster", "cluster_id", "task", "kind", "form", "label", "register", "first")
+
 
 def shipped(suite: str) -> Path:
     """Path of a suite's own items inside the installed package."""
@@ -34,6 +36,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not isinstance(row, dict):
                     raise DataError(path, number, f"a JSON {type(row).__name__}, where an object is expected")
                 seen = True
+                _check_labels(path, number, row)
                 yield number, row
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; pass a UTF-8 JSONL file") from None
@@ -52,6 +55,13 @@ def _parsed(path: Path, number: int, line: str) -> Any:
     except (RecursionError, ValueError) as error:
         raise DataError(path, number, f"cannot be read as JSON: {type(error).__name__}; nest less deeply and write shorter numbers") from None
     return row
+
+
+def _check_labels(path: Path, number: int, row: Mapping[str, Any]) -> None:
+    """Fields by which suites look things up must be single values: a list or an object is no key."""
+    for name in LABELS:
+        if isinstance(row.get(name), (list, dict)):
+            raise DataError(path, number, f"{name!r} is {json.dumps(row[name], ensure_ascii=False)[:60]}; a text is expected")
 
 
 def require(row: Mapping[str, Any], fields: Sequence[str], path: Path, line: int) -> None:
