@@ -14,9 +14,13 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, *, keep_mean: bool = False) -> torch.Tensor:
-    """Values at mean 0 and variance 1 over the mask (the variance of a population), 0 elsewhere; ``keep_mean`` leaves the mean where it was."""
+    """Values at mean 0 and variance 1 over the mask (the unbiased variance), 0 elsewhere; ``keep_mean`` leaves the mean where it was.
+
+    A single real token has no variance: it becomes 0 (or stays, with its mean).
+    """
     mean = masked_mean(values, mask)
-    variance = masked_mean((values - mean) ** 2, mask)
+    count = mask.sum()
+    variance = masked_mean((values - mean) ** 2, mask) * count / (count - 1).clamp_min(1)
     whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
     return (whitened + mean if keep_mean else whitened) * mask
 
