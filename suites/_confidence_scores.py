@@ -72,7 +72,7 @@ def _held(sample: Sample, reply: Reply, choice: int, held: tuple[float, float], 
     correct = float(answer == sample.target)
     note = f"{answer!r} at {confidence:.2f}, {'right' if correct else 'wrong'} (right: {sample.target!r})"
     values = {"confidence": confidence, "correct": correct, "above_chance": correct - 1 / len(sample.choices),
-              "overconfidence": confidence - correct, "confident_wrong": float(confidence >= CONFIDENT and not correct), "mass": mass} | extra
+              "overconfidence": confidence - correct, "confident_wrong": float(confidence >= CONFIDENT and not correct), "mass": mass, **extra}
     yield from (_score(sample, reply, prefix + name, value, note) for name, value in values.items())
 
 
