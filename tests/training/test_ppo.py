@@ -1,0 +1,121 @@
+"""PPO on a tiny random model with a reward that can be checked: it learns, holds to its leash, and resumes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from auditor.errors import InputError, TrainingError
+from auditor.training import ppo
+from auditor.training.core.journal import read_steps
+from auditor.training.core.rewards import Part
+from auditor.training.core.stage import StageRun
+from auditor.training.core.world import World
+
+BASE = {"limit": 32, "max_new_tokens": 8, "normalise_on": 64, "batch_size": 32, "minibatch_size": 32, "missing_eos_penalty": 1e-6,
+        "reward": (Part(kind="even", raw=True),), "lr": 1e-2, "adam_eps": 1e-5, "entropy_floor": -1.0, "max_length": 256}
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"id": f"p{i}", "cluster_id": f"c{i}", "prompt": f"fox {i} " * (1 + i % 4)}) + "\n" for i in range(32)))
+    return str(path)
+
+
+def even(episodes):
+    """Share of the completion's tokens with an even id: checkable, about one half by chance, one at best."""
+    return [sum(token % 2 == 0 for token in episode.row.completion) / len(episode.row.completion) for episode in episodes]
+
+
+def train(folder, model, prompts, seed=0, rewards=None, resume=False, after=None, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    config = ppo.Config(**(BASE | {"prompts": prompts, "model": str(model)} | changes))
+    run = StageRun(name="ppo", folder=folder, world=World(), seed=seed, resume=resume, after_step=after)
+    outcome = ppo.train(config, run, rewards or {"even": even})
+    return outcome, read_steps(folder / "steps.jsonl")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reaches_near_the_optimum(tiny_checkpoint, tmp_path, prompts, seed):
+    _, steps = train(tmp_path, tiny_checkpoint, prompts, seed=seed, updates=25, beta=0.0)
+    first, last = steps[0]["reward/even"], sum(step["reward/even"] for step in steps[-3:]) / 3
+    assert 0.3 < first < 0.7
+    assert last > 0.95
+
+
+def test_a_stronger_leash_stays_nearer(tiny_checkpoint, tmp_path, prompts):
+    loose = train(tmp_path / "loose", tiny_checkpoint, prompts, updates=12, beta=0.0, lr=3e-3)[1]
+    tight = train(tmp_path / "tight", tiny_checkpoint, prompts, updates=12, beta=1.0, lr=3e-3)[1]
+    assert tight[-1]["kl"] < 0.5 * loose[-1]["kl"]
+    assert loose[-1]["reward/even"] > tight[-1]["reward/even"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"whiten_rewards": True, "kl": "adaptive"}, {"minibatch_size": 8, "micro_tokens": 100}])
+def test_before_the_first_step_nothing_has_moved(tiny_checkpoint, tmp_path, prompts, changes):
+    """The oracle of methods.md: in the first epoch the ratio is 1, nothing is clipped, the value loss is that of the sampling time."""
+    _, steps = train(tmp_path, tiny_checkpoint, prompts, updates=2, **changes)
+    for step in steps:
+        assert step["first/ratio"] == pytest.approx(1, abs=1e-5)
+        assert step["first/approx_kl"] == pytest.approx(0, abs=1e-8)
+        assert step["first/clip_fraction"] == 0
+        assert step["first/value_clip_fraction"] == 0
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert steps[1]["kl_k3"] > 0
+    assert steps[0]["approx_kl"] > steps[0]["first/approx_kl"]
+
+
+def test_resumes_to_the_same_losses(tiny_checkpoint, tmp_path, prompts):
+    settings = {"updates": 6, "save_every": 2, "kl": "adaptive", "beta": 0.1}
+    whole = train(tmp_path / "whole", tiny_checkpoint, prompts, **settings)[1]
+
+    def stop(step):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", tiny_checkpoint, prompts, after=stop, **settings)
+    again = train(tmp_path / "cut", tiny_checkpoint, prompts, resume=True, **settings)[1]
+    timeless = [{key: value for key, value in step.items() if "second" not in key} for step in again]
+    assert timeless == [{key: value for key, value in step.items() if "second" not in key} for step in whole]
+
+
+def test_every_component_is_logged_and_what_cannot_be_scored_is_left_out(tiny_checkpoint, tmp_path, prompts):
+    def unsure(episodes):
+        return [None if index % 4 == 0 else float(len(episode.text)) for index, episode in enumerate(episodes)]
+
+    parts = (Part(kind="even", weight=2.0), Part(kind="unsure", weight=0.5), Part(kind="length", raw=True, weight=0.01))
+    outcome, steps = train(tmp_path, tiny_checkpoint, prompts, updates=2, reward=parts, rewards={"even": even, "unsure": unsure})
+    assert {"reward/even", "reward/unsure", "reward/length", "reward", "score"} <= set(steps[0])
+    assert steps[0]["unscored"] == 8
+    assert [reward["name"] for reward in outcome.rewards] == ["even", "unsure", "length"]
+
+
+@pytest.mark.parametrize(("reward", "message"), [
+    (lambda episodes: [float("nan")] * len(episodes), "returned nan"), (lambda episodes: [1.0], "returned 1 scores for"),
+    (lambda episodes: [None] * len(episodes), "could not score any")])
+def test_a_reward_that_cannot_be_used_stops_the_run(tiny_checkpoint, tmp_path, prompts, reward, message):
+    with pytest.raises(TrainingError, match=message):
+        train(tmp_path, tiny_checkpoint, prompts, updates=1, rewards={"even": reward})
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"reward": (Part(kind="nonsense"),)}, "unknown reward kind 'nonsense'"), ({"reward": ()}, "has no reward"),
+    ({"reward": (Part(kind="pattern", pattern="("),)}, "no regular expression"), ({"temperature": 0.0}, "temperature is 0.0"),
+    ({"max_new_tokens": 400}, "exceeds 256"), ({"reward": (Part(),)}, "needs a reward")])
+def test_bad_settings_say_what_to_do(tiny_checkpoint, tmp_path, prompts, changes, message):
+    with pytest.raises(InputError, match=message):
+        train(tmp_path, tiny_checkpoint, prompts, updates=1, **changes)
+
+
+def test_missing_end_costs_the_penalty_or_replaces_the_score(tiny_checkpoint, tmp_path, prompts):
+    for how in ("subtract", "replace"):
+        _, steps = train(tmp_path / how, tiny_checkpoint, prompts, updates=1, missing_eos=how, missing_eos_penalty=2.0)
+        lost = steps[0]["no_eos"]
+        assert 0 < lost <= 1
+        expected = steps[0]["reward"] - 2.0 * lost if how == "subtract" else None
+        if expected is not None:
+            assert steps[0]["score"] == pytest.approx(expected, rel=1e-5)
+        else:
+            assert steps[0]["score"] < steps[0]["reward"] - 1.5 * lost
