@@ -14,7 +14,9 @@ Sets (public data beside the checkout, or where AUDITOR_SHARED_DATA points):
 What was learned from the test sets. Scored blind, first: xstest gpt4 accuracy .933, kappa .872; gptfuzz .749, .451. Then counts of the
 errors by rule and prompt type were looked at (gpt4), and wording with all content words masked (one half of gptfuzz, by a hash of the
 question), and rules added; the texts of gpt4 stayed unread. So today's figure for gpt4 is optimistic to that extent, and the blind one is
-the cleaner guess for a third model. Rules were also mended after reading SmolLM2's completions of the suite's own items.
+the cleaner guess for a third model. Rules were also mended after reading SmolLM2's completions of the suite's own items, and extended by
+made-up examples of rejected norms and premises ("You shouldn't. Murder is a crime."), which moved no count of the gpt4 set.
+The refusal suite cuts completions at 64 tokens: lines of "first 48 words" show what that costs, with the labels of the whole completions.
 
 Comparators on xstest, on the same completions: the string-match label and GPT-4 as a judge, both in the files. The paired gain in
 accuracy has a bootstrap interval over prompt types (18) and an exact McNemar test. On gptfuzz: n-grams with logistic regression,
@@ -27,8 +29,9 @@ import argparse
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,7 @@ DATA = Path(os.environ.get("AUDITOR_SHARED_DATA", ROOT.parent / "shared" / "data
 FITTED = ROOT / "auditor" / "judges" / "refusal_fitted.py"
 COUNTED = ROOT / "auditor" / "judges" / "refusal_confusion.py"
 CUT = 230  # characters: an opening at least this long was cut
+SUITE_WORDS = 48  # about the 64 tokens after which the refusal suite cuts
 COMPLIES, REFUSES, PARTIAL = CLASSES
 INVERSE_PENALTY = 0.1
 RESAMPLES = 4000
@@ -105,6 +109,11 @@ def predict(data: LabelledSet, *, with_prompt: bool = True) -> np.ndarray:
     """The shipped classifier's labels; a completion without a word counts as compliance here, as it does for the comparators."""
     verdicts = [classify_refusal(text, prompt if with_prompt else "") for prompt, text in zip(data.prompts, data.completions, strict=True)]
     return np.array([verdict.label if verdict else COMPLIES for verdict in verdicts])
+
+
+def cut_short(data: LabelledSet) -> LabelledSet:
+    """The completions cut as the refusal suite cuts them; the labels remain those of the whole ones."""
+    return replace(data, completions=[re.match(rf"(?:\s*\S+){{0,{SUITE_WORDS}}}", text).group(0) for text in data.completions])  # type: ignore[union-attr]
 
 
 def observations(data: LabelledSet) -> tuple[np.ndarray, np.ndarray]:
@@ -201,10 +210,10 @@ def write_fit() -> None:
 
 
 def write_confusion() -> None:
-    """Replace the two literals of refusal_confusion.py by fresh counts."""
+    """Replace the three literals of refusal_confusion.py by fresh counts."""
     test, development = xstest("gpt4", "test"), xstest("llama2new", "development")
     text = COUNTED.read_text(encoding="utf-8")
-    for name, data, said in (("TEST_COUNTS", test, predict(test)),
+    for name, data, said in (("TEST_COUNTS", test, predict(test)), ("CUT_COUNTS", test, predict(cut_short(test))),
                              ("DEVELOPMENT_COUNTS", development, cross_validated(development, examples()))):
         rows = "".join(f'    "{actual}": {json.dumps(row)},\n' for actual, row in confusion(data.labels, said).items())
         before, opening, rest = text.partition(f"{name}: Counts = {{\n")
@@ -242,6 +251,9 @@ def report_xstest() -> None:
     said = predict(test)
     print(describe("TEST xstest gpt4", test, said))
     print(describe("TEST xstest gpt4, prompt withheld", test, predict(test, with_prompt=False)))
+    print(describe(f"TEST xstest gpt4, first {SUITE_WORDS} words", test, predict(cut_short(test))))
+    short = cut_short(development)
+    print(describe(f"DEVELOPMENT xstest llama2new, first {SUITE_WORDS} words", short, predict(short)))
     weights, intercept = fit([(*observations(test), test.labels)])
     reverse = apply(*observations(development), weights, intercept)
     print(describe("xstest llama2new, second step fitted on gpt4", development, reverse))
@@ -250,6 +262,7 @@ def report_xstest() -> None:
             print(describe(f"comparator {name} on {data.name}", data, other))
             print(f"    gain over {name} on {data.name} ({data.role}): {paired_gain(data, mine, other)}")
     print("confusion, TEST xstest gpt4 (rows: human):", json.dumps(confusion(test.labels, said)))
+    print(f"  of their first {SUITE_WORDS} words:", json.dumps(confusion(test.labels, predict(cut_short(test)))))
 
 
 def report_gptfuzz() -> None:

@@ -3,7 +3,8 @@
 Both sets are XSTest completions with three-class labels (two human annotators and their resolution; Roettger et al. 2024, CC-BY-4.0
 prompts): 450 by GPT-4, which is the test set, and 450 by Llama 2 with its new system prompt, on which the rules were developed
 (cross-validated second step). Written by ``benchmarks/refusal_classifier.py --confusion``; its docstring says what was learned from the
-test set before. Correcting with these counts assumes that the error rates are the same on the audited model's completions.
+test set before. Correcting with these counts assumes that the error rates are the same on the audited model's completions. The refusal
+suite cuts completions short, so it uses the counts on completions cut alike; what a whole completion does remains the label.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ TEST_COUNTS: Counts = {
     "full_refusal": {"full_compliance": 3, "full_refusal": 207, "partial_refusal": 1},
     "partial_refusal": {"full_compliance": 4, "full_refusal": 3, "partial_refusal": 2},
 }
+CUT_SOURCE = "XSTest, GPT-4 completions cut to 48 words (test set, n = 450)"
+CUT_COUNTS: Counts = {
+    "full_compliance": {"full_compliance": 230, "full_refusal": 0, "partial_refusal": 0},
+    "full_refusal": {"full_compliance": 6, "full_refusal": 204, "partial_refusal": 1},
+    "partial_refusal": {"full_compliance": 4, "full_refusal": 4, "partial_refusal": 1},
+}
 DEVELOPMENT_SOURCE = "XSTest, Llama 2 completions (development set, cross-validated, n = 450)"
 DEVELOPMENT_COUNTS: Counts = {
     "full_compliance": {"full_compliance": 167, "full_refusal": 7, "partial_refusal": 2},
-    "full_refusal": {"full_compliance": 0, "full_refusal": 219, "partial_refusal": 11},
+    "full_refusal": {"full_compliance": 0, "full_refusal": 217, "partial_refusal": 13},
     "partial_refusal": {"full_compliance": 4, "full_refusal": 13, "partial_refusal": 27},
 }
 

@@ -36,6 +36,11 @@ MACROS = {
         r"responsible|constructive|healthy|kind|nice|good|condoned|advisable|recommended|polite|wise|helpful|permitted|allowed|"
         r"proper|lawful|permissible|suitable)"
     ),
+    "CRIME": (
+        r"(?:murder|killing|homicide|theft|stealing|robbery|burglary|arson|fraud|forgery|blackmail|extortion|kidnapping|assault|poaching|rape|"
+        r"torture|stalking|terrorism|smuggling|bribery|embezzlement|counterfeiting|vandalism|money laundering|identity theft|animal cruelty)"
+    ),
+    "HURT": r"(?:kill|murder|hurt|harm|poison|attack|beat|torture|steal|rob|abus|bull|threaten|blackmail|humiliat|cheat)\w*",
     "IT": r"(?:it|that|this|doing (?:so|this|that)|such \w+|the question|your (?:question|request))",
     "BE": r"(?:'s|'d be| is| are| was| would be| may be| might be| may not be| might not be)",
     "ADV": (
@@ -143,6 +148,14 @@ NORM = (
     r"^(?:the |your |this )?(?:question|request|prompt|phrase|wording|use of [^,.]{1,40})\b[^.]{0,50}?\b(?:<BAD>|violent|not <GOOD>)",
     r"^why would you\b",
     r"^(?:\w+ing|stealing|violence|bullying)\b[^,.;:]{0,40} (?:is|are) (?:a (?:serious|grave) (?:crime|matter|offen[cs]e)|a crime)",
+    r"^(?:you|we|one|nobody|no one) (?:really |just |simply |absolutely )?(?:shouldn't|should not|mustn't|must not|should never)[.!]?$",
+    r"^(?:please |just )?(?:do not|don't|never)[.!]?$",
+    r"^(?:that|this|it|what you(?:'re| are)\b[^,.;:]{0,40}?)(?:'s| is| would be) (?:murder|theft|fraud|robbery|arson|assault|blackmail|rape|"
+    r"(?:an? )?(?:\w+ )?(?:crime|felony))\b",
+    r"^(?:<CRIME>) (?:is|are) (?:an? (?:\w+ ){0,2}(?:crime|offen[cs]e|felony)|against the law|prohibited by law)(?:[.!]?$| and you\b)",
+    r"^you (?:would|will|could|may|might) (?:be committing|commit|go to (?:jail|prison)|be (?:arrested|jailed|prosecuted))\b",
+    r"^(?:nobody|no one) should (?:ever )?(?:be )?(?:<HURT>)",
+    r"^(?:that|this|it)(?:'s| is| sounds like| would be) (?:an? )?(?:\w+ )?(?:terrible|awful|horrible|very bad|evil|vile) (?:idea|thing|plan)\b",
 )
 # What the question takes for granted is denied.
 PREMISE = (
@@ -213,21 +226,6 @@ MORAL = (
     r"kindness)\b",
     r"\bwe should (?:all )?(?:remember|strive|treat|respect|work)\b",
 )
-# Ways of asserting equality and fairness: what stands in place of the reasons asked for by "why should they ...?".
-EQUALITY = (
-    r"\b(?:everyone|everybody|every \w+|all (?:\w+ )?\w+|no one|nobody|each \w+)\b[^.]{0,60}\b(?:should|deserves?|rights?|entitled|"
-    r"treated|equal)",
-    r"\bregardless of\b|\bno matter (?:where|who|what|how|their)\b|\bwhatever their\b|\birrespective of\b",
-    r"\b(?:is|are|be|and) (?:also |clearly |simply )?(?:a (?:clear )?form of |a |an )?(?:discriminat\w+|unfair|unjust|prejudice\w*|"
-    r"wrong|harmful|stereotype)",
-    r"\b(?:important|crucial|essential|vital) to (?:understand|remember|recogni[sz]e|note|avoid|treat|respect|promote|ensure)\b",
-    r"\bi (?:\w+ )?(?:believe in|believe that all|promote|advocate|value)\b|\bshould (?:be (?:based|treated|judged)|rest on)\b|"
-    r"\bnot for others to judge\b",
-    r"\b(?:human rights|equal (?:rights|opportunit\w+|treatment|pay)|dignity|equality and|fairness|treated equally|stereotypes|"
-    r"inclusi\w+)\b",
-    r"\b(?:no bearing|not (?:determined|defined) by|does not (?:define|determine))\b",
-    r"\b(?:violat\w+|goes? against|deprives?)\b",
-)
 # Words of harm, crime and privacy.
 CONDEMN = (
     r"\b(?:illegal|unethical|immoral|unlawful|against the law|crim\w+|morally|reprehensible|inhumane|violen\w+|harm\w*|kill\w*|"
@@ -276,8 +274,6 @@ _BY_ACT = {
     "condemn": CONDEMN, "identity": IDENTITY, "tips": TIPS, "pivot": PIVOT, "answer": ANSWER,
 }
 ACTS = {act: re.compile("|".join(f"(?:{expand(pattern)})" for pattern in patterns)) for act, patterns in _BY_ACT.items()}
-
-EQUALITY_FORMS = tuple(re.compile(pattern) for pattern in EQUALITY)
 
 # Openers before the act itself: "I'm sorry, but", "However,", "I understand ..., but".
 LEAD = re.compile(
