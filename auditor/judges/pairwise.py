@@ -15,6 +15,7 @@ from auditor.judges.labels import read_verdict
 from auditor.schema import Generation, Judgment, JudgmentStatus, Message, Model, Request, assistant, score_options, user
 
 OPTIONS = (" A", " B")
+WHICH = "Which answer is better?"
 PREFIX = "The better answer is Answer"  # the reply is begun for the judge, so that the next token is the letter
 MIN_MASS = 0.01  # below this the judge wants to say something else, and the ratio of the two letters means nothing
 # Log-probabilities move by up to 1e-4 with the batch a prompt is in; a soft label within this of one half is no preference.
@@ -24,26 +25,28 @@ BATCH = 32  # judge requests; twice as many prompts
 _ROLES = {"user": "User", "assistant": "Assistant", "system": "System"}
 
 
-def pairwise_requests(messages: Sequence[Message], a: str, b: str) -> tuple[Request, Request]:
+def pairwise_requests(messages: Sequence[Message], a: str, b: str, question: str = WHICH) -> tuple[Request, Request]:
     """The two questions to the judge about answers ``a`` and ``b`` to ``messages``: a shown first, then b shown first.
 
+    ``question`` is what is asked about them, where it is not which one is better in general (a principle, say).
     Raises InputError where there is no conversation.
     """
     if not messages:
         raise InputError("a pair of answers needs the conversation they answer; pass at least one message")
-    conversation = _conversation(messages)
-    return _request(conversation, a, b), _request(conversation, b, a)
+    text = conversation(messages)
+    return _request(text, (a, b), question), _request(text, (b, a), question)
 
 
-def _conversation(messages: Sequence[Message]) -> str:
+def conversation(messages: Sequence[Message]) -> str:
+    """What a judge reads of the conversation that the answers continue."""
     if len(messages) == 1 and messages[0].role == "user":
         return f"Question: {messages[0].content}"
     return "\n".join(f"{_ROLES.get(message.role, message.role)}: {message.content}" for message in messages)
 
 
-def _request(conversation: str, first: str, second: str) -> Request:
-    question = f"{conversation}\nAnswer A: {first}\nAnswer B: {second}\nWhich answer is better? Reply with one letter, A or B."
-    return score_options([user(question), assistant(PREFIX)], OPTIONS)
+def _request(text: str, answers: tuple[str, str], question: str) -> Request:
+    asked = f"{text}\nAnswer A: {answers[0]}\nAnswer B: {answers[1]}\n{question} Reply with one letter, A or B."
+    return score_options([user(asked), assistant(PREFIX)], OPTIONS)
 
 
 def combine(a: str, b: str, first: Generation, second: Generation) -> Judgment:

@@ -29,16 +29,16 @@ def measure_scores(pairs: Sequence[EncodedPair], scores_P2: np.ndarray) -> dict[
     longer = np.array([len(pair.chosen.completion) - len(pair.rejected.completion) for pair in kept]) * sign
     clusters = np.array([pair.cluster for pair in kept])
     right = np.where(gap == 0, 0.5, (gap > 0).astype(float))
-    measured: dict[str, Any] = {"n": len(kept), "accuracy": _proportion(right, clusters)}
-    measured["accuracy_by_margin"] = [_proportion(right[part], clusters[part]) for part in np.array_split(np.argsort(np.abs(gap), kind="stable"), 3)]
+    measured: dict[str, Any] = {"n": len(kept), "accuracy": proportion(right, clusters)}
+    measured["accuracy_by_margin"] = [proportion(right[part], clusters[part]) for part in np.array_split(np.argsort(np.abs(gap), kind="stable"), 3)]
     # The probability given to the side that was preferred, against certainty, tells nothing; each pair is shown the way its scores lean.
     confidence, hit = 1 / (1 + np.exp(-np.abs(gap))), right
-    measured["ece"] = _stated(bootstrap_interval((confidence, hit), adaptive_ece(), clusters, Resampling(seed=0)))
+    measured["ece"] = stated(bootstrap_interval((confidence, hit), adaptive_ece(), clusters, Resampling(seed=0)))
     for name, part in (("accuracy_chosen_longer", longer > 0), ("accuracy_chosen_shorter", longer < 0)):
-        measured[name] = _proportion(right[part], clusters[part])
+        measured[name] = proportion(right[part], clusters[part])
     apart = longer != 0
-    measured["prefers_longer"] = _proportion((gap[apart] * longer[apart] > 0).astype(float), clusters[apart])
-    measured["gold_prefers_longer"] = _proportion((longer[apart] > 0).astype(float), clusters[apart])
+    measured["prefers_longer"] = proportion((gap[apart] * longer[apart] > 0).astype(float), clusters[apart])
+    measured["gold_prefers_longer"] = proportion((longer[apart] > 0).astype(float), clusters[apart])
     return measured
 
 
@@ -48,15 +48,17 @@ def above_chance(measured: Any) -> bool:
     return bool(accuracy and accuracy["low"] is not None and accuracy["low"] > 0.5)
 
 
-def _proportion(values: np.ndarray, clusters: np.ndarray) -> dict[str, Any] | None:
+def proportion(values: np.ndarray, clusters: np.ndarray) -> dict[str, Any] | None:
+    """Mean of values in [0, 1] with its interval over clusters, or None where there are none."""
     if not len(values):
         return None
     if np.isin(values, (0.0, 1.0)).all():
-        return _stated(proportion_interval(values, clusters))
-    return _stated(mean_interval(values, clusters, (0.0, 1.0)))
+        return stated(proportion_interval(values, clusters))
+    return stated(mean_interval(values, clusters, (0.0, 1.0)))
 
 
-def _stated(estimate: Estimate | None) -> dict[str, Any] | None:
+def stated(estimate: Estimate | None) -> dict[str, Any] | None:
+    """An estimate as plain data: value, low, high (None without an interval) and n."""
     if estimate is None:
         return None
     ci = estimate.ci
