@@ -46,4 +46,18 @@ CREATE TABLE verdict (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES,)
+_TRAINING = """
+CREATE TABLE training_run (
+    training_id VARCHAR NOT NULL, created VARCHAR NOT NULL, status VARCHAR NOT NULL, recipe_name VARCHAR NOT NULL, recipe_hash VARCHAR NOT NULL,
+    recipe JSON NOT NULL, out VARCHAR NOT NULL, seed BIGINT NOT NULL, model VARCHAR NOT NULL, environment JSON NOT NULL
+);
+CREATE TABLE training_stage (
+    training_id VARCHAR NOT NULL, stage VARCHAR NOT NULL, position INTEGER NOT NULL, method VARCHAR NOT NULL, steps BIGINT NOT NULL,
+    complete BOOLEAN NOT NULL, kind VARCHAR, path VARCHAR, weights_hash VARCHAR, measured JSON NOT NULL, lineage JSON NOT NULL
+);
+CREATE TABLE training_step (
+    training_id VARCHAR NOT NULL, stage VARCHAR NOT NULL, step BIGINT NOT NULL, name VARCHAR NOT NULL, value DOUBLE
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _TRAINING)

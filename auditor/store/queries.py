@@ -207,6 +207,39 @@ class Store:
         """The score table, of one run (named as for :meth:`run`) or of all."""
         return self._frame("score", "run_id, suite, sample_id, epoch, scorer, turn, slot", run_id)
 
+    def training(self) -> pandas.DataFrame:
+        """The training_run table, the oldest run first; empty where nothing was trained."""
+        return self._select("SELECT * FROM training_run ORDER BY created, training_id", [])
+
+    def training_stages(self, training_id: str) -> pandas.DataFrame:
+        """The training_stage table of one training run, in the order of its recipe; the id as for :meth:`training_steps`."""
+        return self._select("SELECT * FROM training_stage WHERE training_id = ? ORDER BY position", [self._training_id(training_id)])
+
+    def training_steps(self, training_id: str) -> pandas.DataFrame:
+        """The training_step table of one training run: one row a statistic of a step, NULL where it was not finite.
+
+        The id may be a unique beginning of it, or ``latest``. Raises UnknownNameError, or InputError if several match.
+        """
+        sql = """
+            SELECT step.* FROM training_step AS step LEFT JOIN training_stage AS stage USING (training_id, stage)
+            WHERE training_id = ? ORDER BY stage.position, step.step, step.name"""
+        return self._select(sql, [self._training_id(training_id)])
+
+    def _training_id(self, name: str) -> str:
+        known = [row["training_id"] for row in self._rows("SELECT training_id FROM training_run ORDER BY created, training_id", [])]
+        if name == "latest" and known:
+            return str(known[-1])
+        found = [one for one in known if one == name] or [one for one in known if name and one.startswith(name)]
+        if not found:
+            raise UnknownNameError("training run", name, known)
+        if len(found) > 1:
+            raise InputError(f"training run {name!r} is ambiguous: pass more of one of {', '.join(found)}")
+        return str(found[0])
+
+    def _select(self, sql: str, parameters: Sequence[Any]) -> pandas.DataFrame:
+        with self._reading() as connection:
+            return connection.execute(sql, parameters).df()
+
     def _frame(self, table: str, order: str, run_id: str | None) -> pandas.DataFrame:
         with self.session(), self._reading() as connection:
             where, parameters = ("TRUE", []) if run_id is None else ("run_id = ?", [self._resolve(run_id)])

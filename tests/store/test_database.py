@@ -105,7 +105,7 @@ def test_an_older_database_is_migrated_by_readers_and_writers(tmp_path, make, wh
     RunWriter.create(paths[1], make.record("run-2")).finish()
     for path in paths:
         with connect(path, read_only=True) as connection:
-            assert connection.execute("SELECT version FROM schema_version ORDER BY version").fetchall() == [(1,), (2,)]
+            assert connection.execute("SELECT version FROM schema_version ORDER BY version").fetchall() == [(n + 1,) for n in range(len(MIGRATIONS) + 1)]
             assert connection.execute("SELECT training_step FROM run WHERE run_id = 'run-1'").fetchall() == [(None,)]
 
 
@@ -117,7 +117,7 @@ def test_a_failing_migration_changes_nothing(tmp_path, whole, monkeypatch):
         Store.open(path)
     monkeypatch.undo()
     with connect(path, read_only=True) as connection:
-        assert connection.execute("SELECT max(version) FROM schema_version").fetchall() == [(1,)]
+        assert connection.execute("SELECT max(version) FROM schema_version").fetchall() == [(len(MIGRATIONS),)]
         assert connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'extra'").fetchall() == [(0,)]
 
 

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import duckdb
+import pandas
 import pytest
 
 from auditor.store import RunWriter, Store
+from auditor.store.training import TrainingRun, TrainingStage, store_training
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -25,6 +27,10 @@ def database(tmp_path_factory, make) -> Path:
         writer.metrics([make.metric()])
         writer.verdicts([make.verdict()])
         writer.finish()
+    store_training(path, TrainingRun(training_id="t-1", created="2025-03-01", status="done", recipe_name="dpo", recipe_hash="ff", recipe={}, out="out", seed=0,
+                                     model="tiny", environment={}),
+                   [TrainingStage(stage="dpo", position=1, method="dpo", steps=2, rows=[{"step": 1, "loss": 0.7}, {"step": 2, "loss": None, "reward": 1.5}])],
+                   wait=1)
     return path
 
 
@@ -34,12 +40,15 @@ def query(path: Path, sql: str) -> list[dict]:
 
 
 def test_the_queries_answer_what_they_say(database):
-    decided, history, highest = (query(database, sql) for sql in QUERIES)
+    decided, history, highest, trained = (query(database, sql) for sql in QUERIES)
     assert [(row["outcome"], row["metric"], row["bound"], row["value"]) for row in decided] == [("inconclusive", "tone.rate", 0.5, 1 / 3)]
     assert [(row["model_uri"], row["name"], row["ci_high"], row["evidence"]) for row in history] == [("tiny", "rate", 2 / 3, True)]
     assert [row["value"] for row in highest] == [2.0] * 10
     assert highest[0]["last_message"] == "Answer:"
     assert highest[0]["text"].startswith("completion of item-")
+    assert [(row["stage"], row["step"]) for row in trained] == [("dpo", 1), ("dpo", 2)]
+    assert (trained[0]["loss"], trained[1]["reward"]) == (0.7, 1.5)
+    assert pandas.isna(trained[1]["loss"])
 
 
 def test_every_table_and_column_is_documented(database):
