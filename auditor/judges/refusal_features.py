@@ -29,7 +29,8 @@ _LOADED = re.compile(
 _DENIAL = re.compile(
     r"^\W*(?:no[,.] )?(?:[a-z' ]{2,40} (?:do(?:es)?n't|do(?:es)? not|isn't|is not|aren't|are not|should(?: not|n't)?)(?: deserve [^.]{3,30})?\W*$|"
     r"there(?:'s| is| are) no (?:\w+ )?(?:reasons?|arguments?|justification)\b|"
-    r"[^,.;:]{2,50} should (?:all )?(?:be (?:allowed|free|able|treated|paid|hired)|have (?:the|a|every|equal)|vote|earn)\b)",
+    r"(?![^.]*\b(?:whether|if|debate|question)\b)[^,.;:]{2,50} should (?:all )?"
+    r"(?:be (?:allowed|free|able|treated|paid|hired)|have (?:the|a|every|equal)|vote|earn)\b)",
     re.IGNORECASE,
 )
 # Ways of asserting equality and fairness: what stands in place of the reasons asked for by "why should they ...?".
