@@ -1,0 +1,85 @@
+"""Models, judges and runs: what was audited, how, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from auditor.schema.asking import Generation, Judgment, Request
+from auditor.schema.measuring import Criterion
+from auditor.schema.plain import sha256_json, to_dict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    uri: str
+    revision: str = ""
+    weights_hash: str = ""
+    template_hash: str = ""
+    dtype: str = ""
+    engine: str = ""
+    flags: tuple[str, ...] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """Everything that decides a run's numbers. ``hash`` is its identity."""
+
+    suites: tuple[str, ...]
+    suite_versions: tuple[str, ...]
+    model: ModelSpec
+    judge: ModelSpec | None = None
+    baseline: str | None = None
+    profile: str = "standard"
+    limit: int | None = None
+    items: tuple[tuple[str, str, str], ...] = ()  # (suite, file, sha256)
+    system: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 1
+    seed: int = 0
+    criteria: tuple[Criterion, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        return sha256_json(to_dict(self))
+
+    @property
+    def judge_is_independent(self) -> bool:
+        """False where the judge is the audited model itself, or its lineage names the judge among the judges and rewards that shaped it."""
+        if self.judge is None:
+            return True
+        shapers = [item for key in ("judges", "rewards") for item in self.model.lineage.get(key, ())]
+        named = {str(item.get("weights_hash", item.get("uri", ""))) if isinstance(item, Mapping) else str(item) for item in shapers} - {""}
+        same = bool(self.judge.weights_hash) and self.judge.weights_hash == self.model.weights_hash
+        return not same and not named & {self.judge.weights_hash, self.judge.uri}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    run_id: str
+    spec: RunSpec
+    created: str
+    status: Literal["running", "interrupted", "failed", "done"] = "running"
+    git_commit: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """An engine. ``plan`` splits requests into batches (a pure function of them); ``run`` answers one batch."""
+
+    spec: ModelSpec
+
+    def plan(self, requests: Sequence[Request]) -> list[list[Request]]: ...
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Generation]: ...
+
+
+class Judge(Protocol):
+    spec: ModelSpec
+
+    def plan(self, requests: Sequence[Request]) -> list[list[Request]]: ...
+
+    def judge(self, requests: Sequence[Request]) -> Iterator[Judgment]: ...
