@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from auditor.errors import UnknownNameError
-from auditor.schema import Demonstration, Message, Preference, Prompt, Unpaired, user
+from auditor.schema import Demonstration, Message, Preference, Prompt, Unpaired, sha256_json, user
 from auditor.training.sources import REMEDY, Row, shown
 
 Item = Preference | Demonstration | Unpaired | Prompt
@@ -161,7 +161,7 @@ def _ranked(tree: Row, node: Mapping[str, Any], before: tuple[Message, ...]) -> 
     ranked = sorted((reply for reply in replies if role == "user" and reply.get("rank") is not None), key=lambda reply: int(reply["rank"]))
     for better, worse in combinations(ranked, 2):
         if better["rank"] != worse["rank"]:
-            ids = "-".join(str(message.get("message_id") or message["rank"]) for message in (better, worse))
+            ids = "-".join(str(message.get("message_id") or f"{sha256_json(path)[:8]}.{message['rank']}") for message in (better, worse))
             texts = [Row(tree.path, tree.line, message).text("text") for message in (better, worse)]
             name = {**tree.data, "id": f"{tree.line}-{ids}"}
             yield _pair(tree, _identity(Row(tree.path, tree.line, name), path), *texts, margin=float(worse["rank"] - better["rank"]))
