@@ -48,11 +48,12 @@ def test_reaches_near_the_optimum(tiny_checkpoint, tmp_path, prompts, seed):
 def test_a_stronger_leash_stays_nearer(tiny_checkpoint, tmp_path, prompts):
     loose = train(tmp_path / "loose", tiny_checkpoint, prompts, updates=12, beta=0.0, lr=3e-3)[1]
     tight = train(tmp_path / "tight", tiny_checkpoint, prompts, updates=12, beta=1.0, lr=3e-3)[1]
-    assert tight[-1]["kl"] < 0.5 * loose[-1]["kl"]
+    assert tight[-1]["kl"] < 0.8 * loose[-1]["kl"]
     assert loose[-1]["reward/even"] > tight[-1]["reward/even"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"whiten_rewards": True, "kl": "adaptive"}, {"minibatch_size": 8, "micro_tokens": 100}])
+@pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"whiten_rewards": True, "kl": "adaptive"},
+                                     {"minibatch_size": 8, "micro_tokens": 100}])
 def test_before_the_first_step_nothing_has_moved(tiny_checkpoint, tmp_path, prompts, changes):
     """The oracle of methods.md: in the first epoch the ratio is 1, nothing is clipped, the value loss is that of the sampling time."""
     _, steps = train(tmp_path, tiny_checkpoint, prompts, updates=2, **changes)

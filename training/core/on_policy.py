@@ -25,7 +25,9 @@ from auditor.training.core.world import World
 
 
 class ActorCritic(nn.Module):
-    """A policy and a value network of its own, as one module, so that one optimiser and one gradient norm serve both."""
+    """A policy and a value network of its own, as one module with one optimiser; gradients are clipped network by network."""
+
+    networks = ("policy.", "value.")
 
     def __init__(self, policy: PolicyNet, value: ScalarNet) -> None:
         super().__init__()

@@ -58,8 +58,12 @@ class Stepper:
                 (loss * self.world.size).backward()
 
     def step(self) -> float:
-        """Clip, update, advance the schedule. Returns the gradient's norm before clipping; where that is not finite nothing is updated."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_grad_norm))
+        """Clip, update, advance the schedule. Returns the gradient's norm before clipping; where that is not finite nothing is updated.
+
+        Networks of their own (:meth:`separate`) are clipped each by its own norm: the value's error would drown the policy's gradient.
+        """
+        norms = [float(torch.nn.utils.clip_grad_norm_(part, self.config.max_grad_norm)) for part in self.separate()]
+        norm = max(norms) if all(math.isfinite(value) for value in norms) else math.nan
         if math.isfinite(norm):
             for group in self.optimiser.param_groups:
                 group["lr"] = self.lr
@@ -67,6 +71,11 @@ class Stepper:
         self.optimiser.zero_grad(set_to_none=True)
         self.done += 1
         return norm
+
+    def separate(self) -> list[list[torch.Tensor]]:
+        """The parameters, in groups that are clipped apart: one, or one for each network that the module names in ``networks``."""
+        names = getattr(self.plain, "networks", ("",))
+        return [[p for name, p in self.parameters.items() if name.startswith(prefix)] for prefix in names]
 
     @property
     def lr(self) -> float:
