@@ -14,6 +14,7 @@ import pytest
 
 from auditor.models.embed import load_embedder
 from auditor.training.data import load_demonstrations, load_preferences, load_prompts, load_unpaired, split
+from auditor.training.formats import CONVERTERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "training" / "data"
@@ -187,3 +188,31 @@ def test_no_two_pairs_are_nearly_the_same():
     sets = [(row["id"], frozenset(words(" ".join(own_texts(row))))) for row in rows(DATA / "preferences.jsonl")]
     for (one, first), (two, second) in combinations(sets, 2):
         assert len(first & second) < 0.7 * len(first | second), f"{one} ~ {two}"
+
+
+DOC = (ROOT / "docs" / "training_data.md").read_text(encoding="utf-8")
+
+
+def test_every_example_of_the_document_reads(tmp_path):
+    shapes = re.findall(r"^`(\w+)`[^\n]*(?:\n[^`\n][^\n]*)*\n\n```json\n(.*?)```", DOC, flags=re.DOTALL | re.MULTILINE)
+    assert {name for name, _ in shapes} | {"messages"} == set(CONVERTERS)
+    loaders = {"unpaired": load_demonstrations, "demonstrations": load_demonstrations, "prompts": load_prompts}
+    for name, text in shapes:
+        for number, line in enumerate(text.splitlines()):
+            path = tmp_path / f"{name}{number}.jsonl"
+            path.write_text(line + "\n", encoding="utf-8")
+            (item,) = loaders.get(name, load_preferences)(str(path))
+            assert item.prompt[0].content == "Do ferns flower?"
+
+
+def test_the_document_says_what_is_shipped(pairs, capsys):
+    lengths = [(len(item.chosen.split()), len(item.rejected.split())) for item in pairs]
+    longer, equal = (sum(test(*both) for both in lengths) for test in (int.__gt__, int.__eq__))
+    clusters = len({item.cluster_id for item in pairs})
+    assert f"{len(pairs)} pairs in {clusters} clusters" in DOC
+    assert f"in {longer} of the {len(pairs)} pairs ({longer / len(pairs):.0%}; {equal} are equal)".replace("%", " %") in " ".join(DOC.split())
+    assert f"The {len(load_demonstrations('shipped:demonstrations'))} demonstrations" in DOC
+    assert all(f"`{source}`" in DOC for source in ORGANISMS.values())
+    for code in re.findall(r"```python\n(.*?)```", DOC, flags=re.DOTALL):
+        exec(code, {})
+    assert capsys.readouterr().out.strip()
