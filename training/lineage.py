@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from auditor.errors import InputError, ModelError
-from auditor.models.hf import weights_hash
+from auditor.items import file_sha256
+from auditor.models.identity import weights_hash
 from auditor.models.resolve import resolve
 from auditor.schema import to_dict
 from auditor.training.core.checkpoint import write_json
@@ -36,6 +38,11 @@ def read_lineage(uri: str) -> dict[str, Any]:
 def parent(uri: str) -> dict[str, Any]:
     """What a lineage says of a model that another started from."""
     return {"uri": uri, "weights_hash": weights_hash(resolve(uri))}
+
+
+def fingerprint(path: Path) -> str:
+    """What a stage made, as one SHA-256: a checkpoint's as the audit computes it, a file's own."""
+    return file_sha256(path) if path.is_file() else weights_hash(resolve(str(path)))
 
 
 def write_lineage(outcome: Outcome, stage: Stage, start: str, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from auditor.training.core.config import Optimisation
 from auditor.training.core.journal import Reporter, Silent
 from auditor.training.core.stage import Kind, Outcome, StageRun
 from auditor.training.core.world import World
-from auditor.training.lineage import recipe_facts, write_lineage
+from auditor.training.lineage import fingerprint, recipe_facts, write_lineage
 from auditor.training.recipe import Recipe, Stage, method
 
 RUN, DONE = "run.json", "stage.json"
@@ -32,11 +34,16 @@ RUN, DONE = "run.json", "stage.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a recipe is run. ``environment`` goes into the lineage; ``after_step(stage folder, stage, step)`` is told of every checkpoint."""
+    """How a recipe is run. ``environment`` goes into the lineage.
+
+    The first process calls ``claimed(folder)`` as soon as the folder is this run's, and ``after_step(stage folder, stage, step)`` at every
+    checkpoint and at the end of every stage.
+    """
 
     resume: bool = False
     environment: Mapping[str, Any] = field(default_factory=dict)
     reporter: Reporter = field(default_factory=Silent)
+    claimed: Callable[[Path], None] | None = None
     after_step: Callable[[Path, str, int], None] | None = None
 
 
@@ -55,7 +62,9 @@ def train(recipe: Recipe, out: Path, options: Options | None = None) -> list[Out
     lock = FileLock(str(out) + ".lock")
     try:
         with lock.acquire(timeout=0):
-            _claim(recipe, out, options.resume)
+            _claim(recipe, out, options)
+            if options.claimed:
+                options.claimed(out)
             world.wait()
             return _stages(recipe, out, options, world)
     except Timeout:
@@ -69,20 +78,22 @@ def _prepare_parent(out: Path) -> None:
         raise InputError(f"{out} cannot be made: {error}; pass another --out") from None
 
 
-def _claim(recipe: Recipe, out: Path, resume: bool) -> None:
+def _claim(recipe: Recipe, out: Path, options: Options) -> None:
     """Make ``out`` this run's folder, or make sure that it is."""
     path = out / RUN
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; pass a folder as --out")
     if not path.is_file():
-        if resume:
+        if options.resume:
             raise InputError(f"{out} holds no training run to resume; leave out --resume")
         if out.is_dir() and any(out.iterdir()):
             raise InputError(f"{out} holds other files; pass a new or empty folder as --out")
         out.mkdir(exist_ok=True)
-        write_json(path, {"recipe": to_dict(recipe), "hash": recipe.hash})
+        now = datetime.now(UTC)
+        write_json(path, {"training_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2), "created": now.isoformat(timespec="seconds"),
+                          "recipe": to_dict(recipe), "hash": recipe.hash, "environment": dict(options.environment)})
         return
-    if not resume:
+    if not options.resume:
         raise InputError(f"{out} holds a training run already; go on with it by --resume, or pass another --out")
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -137,8 +148,9 @@ def _run_stage(stage: Stage, run: StageRun, facts: Mapping[str, Any]) -> Outcome
     outcome: Outcome = method(stage.method).train(stage.config, run)
     if run.world.is_main:
         start = run.inputs.get(getattr(stage.config, "model", "") or "policy", getattr(stage.config, "model", "") or run.inputs["policy"])
-        write_lineage(outcome, stage, start, facts)
-        write_json(run.folder / DONE, to_dict(outcome) | {"path": str(outcome.path.relative_to(run.folder)), "method": stage.method})
+        lineage = write_lineage(outcome, stage, start, facts)
+        write_json(run.folder / DONE, to_dict(outcome) | {"path": str(outcome.path.relative_to(run.folder)), "method": stage.method,
+                                                          "weights_hash": fingerprint(outcome.path), "lineage": to_dict(lineage)})
         run.checkpoints(1).clear()
         if run.after_step:
             run.after_step(outcome.steps)

@@ -122,6 +122,42 @@ def suites(
     suites_command(name, prompts, output)
 
 
+@app.command(epilog="Examples: `auditor train rlhf` · `auditor train dpo --set dpo.lr=1e-4 --set seed=1 --out mine` · "
+                    "`auditor train rlhf --dry-run` · `auditor train rlhf --resume`. Exit codes: 0 trained, 2 bad input, 3 training failed, 130 interrupted.")
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `auditor recipes`) or a TOML file.")],
+    change: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: seed=1, model=./checkpoint, or STAGE.key=value; repeat for several.",
+                                                     metavar="KEY=VALUE")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder for checkpoints; trained/RECIPE by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan: data, steps, tokens, memory, expected time.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Also write every statistic into this folder for TensorBoard.", metavar="DIR")] = None,
+    db: Database = DEFAULT_DB,
+    output: Form = "text",
+) -> int:
+    """Train a model by a recipe: imitation, reward models, PPO, direct preference methods. Each checkpoint can be audited."""
+    from auditor.cli.training import TrainArguments, train_command
+
+    return train_command(TrainArguments(recipe=recipe, changes=tuple(change or ()), resume=resume, out=out, dry_run=dry_run, tensorboard=tensorboard,
+                                        db=db, output=output))
+
+
+@app.command(epilog="Example: `auditor recipes`")
+def recipes(output: Form = "text") -> None:
+    """List the shipped training recipes."""
+    from auditor.cli.training import recipes_command
+
+    recipes_command(output)
+
+
+@app.command(epilog="Example: `auditor trainings --format json`")
+def trainings(db: Database = DEFAULT_DB, output: Form = "text") -> None:
+    """List the training runs in the database."""
+    from auditor.cli.training import trainings_command
+
+    trainings_command(db, output)
+
+
 @app.command()
 def doctor(output: Form = "text") -> int:
     """Check this machine: packages, the embedded model, embeddings, cache, memory, disk, browser."""
