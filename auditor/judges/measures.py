@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import combinations
 
 import numpy as np
 
@@ -15,9 +14,10 @@ from auditor.judges.labels import Label, read_verdict
 from auditor.judges.pairwise import TIE_BAND, judgment
 from auditor.schema import Judgment, JudgmentStatus, Sample, Score, ScoreStatus
 from auditor.stats import krippendorff_alpha
+from auditor.stats.agreement import pairwise_agreement
+from auditor.stats.annotator_test import MIN_ITEMS
 
 CODES: Mapping[str, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
-MIN_ITEMS = 30  # of one annotator in the alternative-annotator test, as its authors ask
 GAP = -1.0  # in the column of a rater who did not label the item
 
 
@@ -103,8 +103,7 @@ def columns(sample: Sample, preference: float, judge: str, most_raters: int) -> 
         votes = [CODES[given] for given in (label, *raters)]
         values |= {f"vote_{k}": votes[k] if k < len(votes) else GAP for k in range(most_raters + 1)}
     if len(raters) > 1:
-        pairs = list(combinations(raters, 2))
-        values["human_ceiling"] = sum(one == other for one, other in pairs) / len(pairs)
+        values["human_ceiling"] = float(pairwise_agreement([[CODES[rater]] for rater in raters])[0])
         values["rater_agreement"] = sum(rater == label for rater in raters) / len(raters)
     return {**values, **_of_the_longer(sample, label), **_of_its_own(sample, preference, judge)}
 
