@@ -124,12 +124,14 @@ def test_jackknife_interval_of_a_change_in_distinct_words_covers():
     """Words drawn from two vocabularies; the true difference at this size is the mean over many draws."""
     rng = np.random.default_rng(11)
 
-    def draw() -> list[tuple[str, str]]:
-        return [(" ".join(map(str, rng.integers(0, 400, 10))), " ".join(map(str, rng.integers(0, 250, 10)))) for _ in range(40)]
+    def draw() -> list[tuple[frozenset[int], frozenset[int]]]:
+        """The distinct words of 40 pairs of texts of 10 words."""
+        one, other = rng.integers(0, 400, (40, 10)).tolist(), rng.integers(0, 250, (40, 10)).tolist()
+        return [(frozenset(first), frozenset(second)) for first, second in zip(one, other, strict=True)]
 
-    def change(items: list[tuple[str, str]]) -> float:
-        one, other = ([word for text in side for word in text.split()] for side in zip(*items, strict=True))
-        return len(set(one)) / len(one) - len(set(other)) / len(other)
+    def change(items: list[tuple[frozenset[int], frozenset[int]]]) -> float:
+        one, other = (len(frozenset().union(*side)) for side in zip(*items, strict=True))
+        return (one - other) / (10 * len(items))
 
     truth = float(np.mean([change(draw()) for _ in range(500)]))
     covered = []
