@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Threads that wait for each other spin: on a machine that does anything else, tiny models and matrices are many times slower with
+# more than one. Set before numpy and torch are imported; the processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 CHAT_TEMPLATE = ("{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
                  "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}")
