@@ -64,6 +64,25 @@ def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor,
     return torch.cat(values), torch.cat(entropies) if wanted else None
 
 
+class OptionNet(nn.Module):
+    """A causal language model asked for the log-probabilities of a few next tokens."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def lm(self) -> Any:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def forward(self, batch: Batch, tokens_O: torch.Tensor) -> torch.Tensor:
+        """Log-probability (B, O) of each of the tokens after each row's last real token, among the whole vocabulary."""
+        lm = self.lm
+        hidden = lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
+        last = hidden[torch.arange(len(batch.ids), device=hidden.device), batch.lengths - 1]
+        return torch.log_softmax(lm.get_output_embeddings()(last).float(), -1)[:, tokens_O]
+
+
 class ScalarNet(nn.Module):
     """A language model's body with ``heads`` scalar heads: a reward model (read at the last token) or a value function (at every token).
 

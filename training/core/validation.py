@@ -1,0 +1,87 @@
+"""Who labels, and may it? A labeller's accuracy on gold pairs that it was not trained on, and the refusal of one at chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from auditor.errors import InputError
+from auditor.judges.pairwise import TIE_BAND
+from auditor.schema import ModelSpec, Preference
+from auditor.training.core.asking import Labeller, gold_comparison
+from auditor.training.core.constitution import Principle
+from auditor.training.core.held_out import above_chance, proportion
+from auditor.training.data import split
+
+
+def split_gold(gold: Sequence[Preference], share: float, seed: int, spec: ModelSpec) -> tuple[list[Preference], list[Preference]]:
+    """(rest, held out) of gold pairs. For a labeller whose lineage says how its own pairs were split, the split is that one.
+
+    With one seed the topics held out at a smaller share are among those held out at a larger one, so the smaller share of the two is taken.
+    """
+    lineage = spec.lineage
+    if lineage.get("method") == "labeller":
+        share, seed = min(share, float(lineage["config"]["held_out"])), int(lineage["seed"])
+    return split(gold, share, seed)
+
+
+def measure_comparisons(labeller: Labeller, gold: Sequence[Preference], principles: Sequence[Principle] = (), seed: int = 0) -> dict[str, Any]:
+    """How well both orders together find the better answer of ``gold`` pairs; every number an object with value, low, high and n, or None.
+
+    ``accuracy``: soft label ½·[P(better | shown first) + P(better | shown second)] above one half; within TIE_BAND of it counts half.
+    ``position_bias``: mean of |P(a | a first) − P(a | b first)|. ``prefers_first``: mean probability given to the place shown first, .5 without
+    bias. ``by_kind``: accuracy by the pairs' metadata ``kind``. ``unscored`` pairs had no verdict in some order; ``not_asked`` ones are
+    undecided, or no principle speaks to them.
+    """
+    asked = [(item, comparison) for item in gold if (comparison := gold_comparison(item, principles, seed)) is not None]
+    opinions = labeller.compare([comparison for _, comparison in asked])
+    judged = [(item, opinion.judgment) for (item, _), opinion in zip(asked, opinions, strict=True) if opinion.judgment.prefers_a is not None]
+    soft = [float(judgment.prefers_a) for _, judgment in judged if judgment.prefers_a is not None]
+    orders = np.array([[judgment.ab, judgment.ba] for _, judgment in judged], dtype=float).reshape(-1, 2)
+    clusters = np.array([item.cluster_id for item, _ in judged])
+    return {**_accuracy([item for item, _ in judged], np.array([_hit(value - 0.5, TIE_BAND) for value in soft])),
+            "position_bias": proportion(np.abs(orders[:, 0] - orders[:, 1]), clusters),
+            "prefers_first": proportion((orders[:, 0] + 1 - orders[:, 1]) / 2, clusters),
+            "unscored": len(asked) - len(judged), "not_asked": len(gold) - len(asked)}
+
+
+def measure_ratings(labeller: Labeller, gold: Sequence[Preference]) -> dict[str, Any]:
+    """How often the better answer of a ``gold`` pair has the higher expected rating (a tie counts half): as :func:`measure_comparisons`."""
+    asked = [(item, comparison) for item in gold if (comparison := gold_comparison(item)) is not None]
+    values = labeller.rate([pair for _, item in asked for pair in ((item.messages, item.a), (item.messages, item.b))])
+    gaps = [(item, left - right) for (item, _), left, right in zip(asked, values[::2], values[1::2], strict=True) if left is not None and right is not None]
+    return {**_accuracy([item for item, _ in gaps], np.array([_hit(gap) for _, gap in gaps])),
+            "unscored": len(asked) - len(gaps), "not_asked": len(gold) - len(asked)}
+
+
+def _hit(difference: float, band: float = 0.0) -> float:
+    return 0.5 if abs(difference) <= band else float(difference > 0)
+
+
+def _accuracy(items: Sequence[Preference], hits: np.ndarray) -> dict[str, Any]:
+    clusters = np.array([item.cluster_id for item in items])
+    kinds = np.array([str(item.metadata.get("kind", "")) for item in items])
+    by_kind = {str(kind): proportion(hits[kinds == kind], clusters[kinds == kind]) for kind in sorted(set(kinds)) if kind}
+    return {"n": len(items), "accuracy": proportion(hits, clusters), "by_kind": by_kind}
+
+
+def shown(measured: Mapping[str, Any]) -> str:
+    """An accuracy in words."""
+    accuracy = measured.get("accuracy")
+    if not accuracy:
+        return f"not measured ({measured.get('unscored', 0)} held-out pairs without a verdict)"
+    interval = f"{accuracy['low']:.3f} to {accuracy['high']:.3f}" if accuracy["low"] is not None else "no interval"
+    return f"{accuracy['value']:.3f} ({interval}) on {accuracy['n']} held-out pairs"
+
+
+def refuse_at_chance(measured: Mapping[str, Any], uri: str, place: str, allowed: bool) -> tuple[str, ...]:
+    """Notes for the lineage on a labeller's right to label. Raises InputError where its accuracy is not above one half, unless ``allowed``."""
+    told = f"labeller {uri}: accuracy {shown(measured)}"
+    if above_chance(measured):
+        return (told,)
+    if not allowed:
+        raise InputError(f"{place}: {told}, which is not above chance; fine-tune it first (method labeller), pass a better model, "
+                         "or set allow_unvalidated_labeller = true, which the lineage records")
+    return (f"NOT VALIDATED: {told}, which is not above chance; used because allow_unvalidated_labeller = true",)

@@ -1,0 +1,188 @@
+"""A model fine-tuned into a labeller, on the very question that it will be asked, and measured on topics it was not trained on.
+
+Pairwise: cross-entropy on the option tokens " A" and " B" of the audit's question (auditor.judges.pairwise), each pair shown in both orders, so
+that a preference for a place costs as much as it gains. Rating: Bradley–Terry on the difference of the expected ratings 1 to 9 of both
+answers, the question of d-RLAIF (Lee et al. 2023, arXiv 2309.00267, section 2.3.2). The tuning itself is this project's; Lee et al. prompt a
+large model as it is, which a small one cannot match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from auditor.errors import InputError
+from auditor.judges.pairwise import OPTIONS, pairwise_requests
+from auditor.schema import Preference, Request
+from auditor.training.core.asking import RATINGS, Labeller, expected_ratings, gold_comparison, rating_request
+from auditor.training.core.batch import Encoded, collate
+from auditor.training.core.config import Optimisation
+from auditor.training.core.constitution import Principle, load_constitution
+from auditor.training.core.loop import Task, fit
+from auditor.training.core.nets import OptionNet, PolicyNet
+from auditor.training.core.stage import Outcome, StageRun
+from auditor.training.core.validation import measure_comparisons, measure_ratings
+from auditor.training.core.weights import policy_net, save_policy
+from auditor.training.data import data_hash, load_preferences, split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Optimisation):
+    """``data``: gold pairs, see docs/training_data.md; at most ``limit`` of them (0: all), a share ``held_out`` of the topics kept to measure on.
+
+    ``ask``: the questions that are trained: pairwise (for rlaif and as a judge), rating (for d-rlaif), or both. ``constitution`` (a TOML file or
+    shipped:constitution) asks every pair about a principle that speaks to its kind, too. ``mass_weight`` weighs −log of the nine digits' total
+    probability in the rating loss, so that the reply stays a digit. ``measure_before`` measures the model before its training as well.
+    """
+
+    data: str = "shipped:preferences"
+    limit: int = 0
+    held_out: float = 0.2
+    ask: Literal["pairwise", "rating", "both"] = "pairwise"
+    constitution: str = ""
+    mass_weight: float = 0.1
+    measure_before: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One pairwise question (one prompt; ``label`` is the probability of " A"), or the rating questions of a pair's two answers (two prompts;
+    ``label`` is the probability that the first is better)."""
+
+    id: str
+    prompts: tuple[tuple[int, ...], ...]
+    label: float
+
+    @property
+    def length(self) -> int:
+        """Padded tokens that it takes in a batch of its own."""
+        return len(self.prompts) * max(map(len, self.prompts))
+
+
+def pairwise_loss(logprobs_B2: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Cross-entropy (B,) of the soft label against the log-probabilities of " A" and " B" among the whole vocabulary: −y·log p(A) − (1 − y)·log p(B)."""
+    losses = -labels_B * logprobs_B2[:, 0] - (1 - labels_B) * logprobs_B2[:, 1]
+    right = (logprobs_B2[:, 0] > logprobs_B2[:, 1]) == (labels_B > 0.5)
+    return losses, {"accuracy": right.float().sum(), "option_mass": logprobs_B2.detach().exp().sum()}
+
+
+def rating_loss(better_P9: torch.Tensor, worse_P9: torch.Tensor, labels_P: torch.Tensor, mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss (P,): −y·log σ(d) − (1 − y)·log σ(−d), d the difference of expected ratings (1 to 9), plus ``mass_weight`` · mean −log Σ p(digit).
+
+    ``better_P9`` and ``worse_P9`` are log-probabilities of the nine digits among the whole vocabulary.
+    """
+    gap = expected_ratings(better_P9) - expected_ratings(worse_P9)
+    mass = torch.logsumexp(torch.stack([better_P9, worse_P9]), -1).mean(0)
+    losses = -labels_P * logsigmoid(gap) - (1 - labels_P) * logsigmoid(-gap) - mass_weight * mass
+    right = ((gap > 0) == (labels_P > 0.5)).float()
+    return losses, {"accuracy": right.sum(), "option_mass": mass.detach().exp().sum()}
+
+
+def examples_of(engine: Any, preferences: Sequence[Preference], config: Config, seed: int) -> list[Example]:
+    """Two pairwise examples (both orders) of each pair, two more where a principle speaks to it, and one pair of ratings, as ``config.ask`` says.
+
+    Raises InputError for a question that is longer than ``max_length`` or the context.
+    """
+    principles = load_constitution(config.constitution) if config.constitution else []
+    found: list[Example] = []
+    for item in preferences:
+        if config.ask != "rating":
+            found += _compared(engine, item, (principles, seed))
+        if config.ask != "pairwise":
+            prompts = [_ids(engine, rating_request(item.prompt, text)) for text in (item.chosen, item.rejected)]
+            found.append(Example(id=f"{item.id}|rating", prompts=tuple(prompts), label=item.label))
+    limit = min(config.max_length, engine.context)
+    for example in found:
+        longest = max(map(len, example.prompts))
+        if longest > limit:
+            raise InputError(f"pair {example.id.partition('|')[0]!r} makes a question of {longest} tokens and the limit is {limit} (max_length, or the "
+                             "model's context); shorten it, leave it out, or raise max_length")
+    return found
+
+
+def _compared(engine: Any, item: Preference, drawn: tuple[Sequence[Principle], int]) -> list[Example]:
+    comparisons = [pairwise_requests(item.prompt, item.chosen, item.rejected)]
+    asked = gold_comparison(item, *drawn) if drawn[0] else None
+    if asked is not None:
+        comparisons.append(pairwise_requests(item.prompt, item.chosen, item.rejected, asked.question))
+    return [Example(id=f"{item.id}|{number}|{order}", prompts=(_ids(engine, request),), label=item.label if order == 0 else 1 - item.label)
+            for number, requests in enumerate(comparisons) for order, request in enumerate(requests)]
+
+
+def _ids(engine: Any, request: Request) -> tuple[int, ...]:
+    return tuple(engine.prompt_ids(request))
+
+
+def option_tokens(engine: Any, item: Preference) -> torch.Tensor:
+    """Token ids (11,) of " A", " B" and the digits 1 to 9 where they are asked for. Raises InputError for a tokenizer that cuts one of them up."""
+    compared, rated = pairwise_requests(item.prompt, item.chosen, item.rejected)[0], rating_request(item.prompt, item.chosen)
+    found = [(text, engine.encoder.continuation(request.messages, text)) for request, texts in ((compared, OPTIONS), (rated, RATINGS)) for text in texts]
+    cut = next((text for text, ids in found if len(ids) != 1), None)
+    if cut is not None:
+        raise InputError(f"{engine.spec.uri}: its tokenizer makes several tokens of the option {cut!r}; pass another model as labeller")
+    return torch.tensor([ids[0] for _, ids in found], device=engine.device)
+
+
+def train(config: Config, run: StageRun) -> Outcome:
+    """Fine-tune a model into a labeller, measure it on held-out topics, and write ``model`` in the stage's folder."""
+    start = run.find(config.model, "policy")
+    engine = run.open(start)
+    preferences = load_preferences(config.data, limit=config.limit or None, seed=run.seed)
+    train_part, held_part = split(preferences, config.held_out, run.seed)
+    examples, tokens = examples_of(engine, train_part, config, run.seed), option_tokens(engine, preferences[0])
+    before = _measured(config, run, engine, held_part) if config.measure_before else {}
+    model = policy_net(engine, config, run.seed).model
+
+    def loss(module: Any, rows: Sequence[Example]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return _loss(module, rows, tokens, config.mass_weight)
+
+    stepper = fit(Task(net=OptionNet(model), examples=examples, loss=loss, length=lambda row: row.length), config, run)
+    measured = _measured(config, run, engine, held_part)
+    target = run.folder / "model"
+    if run.world.is_main:
+        save_policy(engine, PolicyNet(model), start, target)
+    run.world.wait()
+    first = measured["rating" if config.ask == "rating" else "pairwise"]
+    return Outcome(kind="labeller", path=target, steps=stepper.done, data_hashes={config.data: data_hash(preferences)},
+                   measured={"accuracy": first["accuracy"], "after": measured, "before": before, "trained_on": len(train_part)})
+
+
+def _loss(module: Any, rows: Sequence[Example], tokens: torch.Tensor, mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Sum of the losses of pairwise and rating examples, from one forward pass over all their prompts."""
+    compared, rated = [row for row in rows if len(row.prompts) == 1], [row for row in rows if len(row.prompts) == 2]
+    prompts = [*(row.prompts[0] for row in compared), *(row.prompts[0] for row in rated), *(row.prompts[1] for row in rated)]
+    batch = collate([Encoded(id="", prompt=prompt, completion=()) for prompt in prompts], tokens.device)
+    logprobs = module(batch, tokens)
+    total = logprobs.new_zeros(())
+    statistics: dict[str, torch.Tensor] = {}
+    if compared:
+        labels = torch.tensor([row.label for row in compared], device=tokens.device)
+        losses, statistics = pairwise_loss(logprobs[:len(compared), :len(OPTIONS)], labels)
+        total = total + losses.sum()
+    if rated:
+        labels, middle = torch.tensor([row.label for row in rated], device=tokens.device), len(compared) + len(rated)
+        digits = logprobs[:, len(OPTIONS):]
+        losses, more = rating_loss(digits[len(compared):middle], digits[middle:], labels, mass_weight)
+        total, statistics = total + losses.sum(), {name: value + statistics.get(name, 0.0) for name, value in more.items()}
+    return total, statistics
+
+
+def _measured(config: Config, run: StageRun, engine: Any, held: Sequence[Preference]) -> dict[str, Any]:
+    """What the engine's weights, as they are now, say of held-out pairs."""
+    training = engine.model.training
+    engine.model.eval()
+    labeller = Labeller(engine)
+    found: dict[str, Any] = {}
+    run.reporter.say(f"{run.name}: asking about {len(held)} held-out pairs")
+    if config.ask != "rating":
+        found["pairwise"] = measure_comparisons(labeller, held)
+        if config.constitution:
+            found["by_principle"] = measure_comparisons(labeller, held, load_constitution(config.constitution), run.seed)
+    if config.ask != "pairwise":
+        found["rating"] = measure_ratings(labeller, held)
+    engine.model.train(training)
+    return found
