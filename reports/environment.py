@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,9 +51,40 @@ def model_facts(model: ModelSpec) -> Facts:
             "number_format": model.dtype,
             "engine": model.engine,
             "flags": "; ".join(model.flags),
-            "lineage": model.lineage,
+        }
+    ) + lineage_facts(model.lineage)
+
+
+def lineage_facts(lineage: Mapping[str, Any]) -> Facts:
+    """How a checkpoint was made, as the file beside it says: methods in their order, where it started, what it was trained on and for."""
+    return _facts(
+        {
+            "training": " → ".join(map(str, lineage.get("history", ()))),
+            "recipe": lineage.get("recipe"),
+            "trained_from": _each(lineage.get("parents", ()), "uri", "weights_hash"),
+            "training_data": _each([{"uri": uri, "sha256": digest} for uri, digest in lineage.get("data_hashes", {}).items()], "uri", "sha256"),
+            "rewards_that_shaped_it": _each(lineage.get("rewards", ()), "name", "weight", "uri", "weights_hash"),
+            "judges_that_shaped_it": _each(lineage.get("judges", ()), "name", "uri", "weights_hash"),
+            "steps_of_its_last_stage": lineage.get("steps"),
+            "training_seed": str(lineage.get("seed", "")),
+            "training_notes": "; ".join(map(str, lineage.get("notes", ()))),
         }
     )
+
+
+def _each(items: Sequence[Any], *keys: str) -> str:
+    """Each item by its first key, the others in brackets, hashes cut to 12 digits; an item that is a plain text is itself."""
+    return "; ".join(_item(item, keys) if isinstance(item, Mapping) else str(item) for item in items)
+
+
+def _item(item: Mapping[str, Any], keys: Sequence[str]) -> str:
+    known = [key for key in keys if item.get(key) not in (None, "")]
+    values = {key: str(item[key])[:12] if key in ("weights_hash", "sha256") else _text(item[key]) for key in known}
+    if not known:
+        return _text(item)
+    first = values.pop(known[0])
+    details = ", ".join(text if name == "uri" else f"{name.replace('_', ' ')} {text}" for name, text in values.items())
+    return f"{first} ({details})" if details else first
 
 
 def settings(run: StoredRun) -> Facts:
