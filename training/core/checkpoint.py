@@ -30,9 +30,9 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(target)
         os.replace(partial, target)
         _sync(target.parent)
-    except (OSError, RuntimeError) as error:  # safetensors reports a full disk in an error of its own
+    except Exception as error:  # safetensors and tokenizers report a full disk in error types of their own
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, RuntimeError) and "I/O" not in str(error) and "space" not in str(error):
+        if not isinstance(error, OSError) and "I/O error" not in str(error) and "os error" not in str(error):
             raise
         raise TrainingError(f"{target} cannot be written: {error}; free some space and go on with --resume") from None
 

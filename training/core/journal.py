@@ -61,8 +61,11 @@ class StepLog:
         if self.path.exists():
             kept = [row for row in read_steps(self.path) if row["step"] <= step]
             partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            os.replace(partial, self.path)
+            try:
+                partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+                os.replace(partial, self.path)
+            except OSError as error:
+                raise TrainingError(f"{self.path} cannot be written: {error}; free some space and go on with --resume") from None
 
 
 def read_steps(path: Path) -> list[dict[str, Any]]:
