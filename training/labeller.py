@@ -8,6 +8,7 @@ large model as it is, which a small one cannot match.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from auditor.judges.pairwise import OPTIONS, pairwise_requests
 from auditor.schema import Preference, Request
 from auditor.training.core.asking import RATINGS, Labeller, expected_ratings, gold_comparison, rating_request
 from auditor.training.core.batch import Encoded, collate
+from auditor.training.core.checkpoint import write_json
 from auditor.training.core.config import Optimisation
 from auditor.training.core.constitution import Principle, load_constitution
 from auditor.training.core.loop import Task, fit
@@ -134,7 +136,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     preferences = load_preferences(config.data, limit=config.limit or None, seed=run.seed)
     train_part, held_part = split(preferences, config.held_out, run.seed)
     examples, tokens = examples_of(engine, train_part, config, run.seed), option_tokens(engine, preferences[0])
-    before = _measured(config, run, engine, held_part) if config.measure_before else {}
+    before = _before(config, run, engine, held_part)
     model = policy_net(engine, config, run.seed).model
 
     def loss(module: Any, rows: Sequence[Example]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -169,6 +171,19 @@ def _loss(module: Any, rows: Sequence[Example], tokens: torch.Tensor, mass_weigh
         losses, more = rating_loss(digits[len(compared):middle], digits[middle:], labels, mass_weight)
         total, statistics = total + losses.sum(), {name: value + statistics.get(name, 0.0) for name, value in more.items()}
     return total, statistics
+
+
+def _before(config: Config, run: StageRun, engine: Any, held: Sequence[Preference]) -> dict[str, Any]:
+    """What the model says before its training; a resumed run has it from the run that was stopped."""
+    path = run.folder / "before.json"
+    if not config.measure_before:
+        return {}
+    if run.resume and path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    found = _measured(config, run, engine, held)
+    if run.world.is_main:
+        write_json(path, found)
+    return found
 
 
 def _measured(config: Config, run: StageRun, engine: Any, held: Sequence[Preference]) -> dict[str, Any]:

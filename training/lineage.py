@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,16 @@ NAME = "auditor_lineage.json"
 
 
 def read_lineage(uri: str) -> dict[str, Any]:
-    """The lineage of a model, or {} where it has none."""
-    try:
-        checkpoint = resolve(uri)
-    except ModelError:
-        return {}
-    for folder in (checkpoint.adapter, checkpoint.folder):
+    """The lineage of a model, or of a data file that a stage wrote; {} where it has none."""
+    if Path(uri).suffix == ".jsonl":
+        folders: tuple[Path | None, ...] = (Path(uri).parent,)
+    else:
+        try:
+            checkpoint = resolve(uri)
+        except ModelError:
+            return {}
+        folders = (checkpoint.adapter, checkpoint.folder)
+    for folder in folders:
         path = folder / NAME if folder else None
         if path is not None and path.is_file():
             try:
@@ -45,20 +49,31 @@ def fingerprint(path: Path) -> str:
     return file_sha256(path) if path.is_file() else weights_hash(resolve(str(path)))
 
 
-def write_lineage(outcome: Outcome, stage: Stage, start: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the lineage of a stage's checkpoint beside it and return it.
+def write_lineage(outcome: Outcome, stage: Stage, inputs: tuple[str, Sequence[str]], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the lineage of what a stage made beside it and return it. ``inputs``: the model that it started from, and all that it used.
 
-    Judges and rewards accumulate along the chain: what shaped a parent shaped its child, and may not judge it independently.
+    Judges and rewards accumulate along the chain: what shaped a parent, the data or the reward model shaped the child, and may not judge it
+    independently.
     """
+    start, used = inputs
     before = read_lineage(start) if start else {}
+    shaped = [before, *(read_lineage(uri) for uri in used if uri != start)]
     lineage = {
         "method": stage.method, "stage": stage.name, "config": to_dict(stage.config), "parents": [*([parent(start)] if start else []), *outcome.parents],
-        "data_hashes": {**before.get("data_hashes", {}), **outcome.data_hashes}, "judges": [*before.get("judges", []), *outcome.judges],
-        "rewards": [*before.get("rewards", []), *outcome.rewards], "steps": outcome.steps, "measured": outcome.measured,
-        "notes": [*before.get("notes", []), *outcome.notes], "history": [*before.get("history", []), stage.method], **facts}
-    if outcome.path.is_dir():
-        write_json(outcome.path / NAME, to_dict(lineage))
+        "data_hashes": {**before.get("data_hashes", {}), **outcome.data_hashes}, "judges": _together(shaped, "judges", outcome.judges),
+        "rewards": _together(shaped, "rewards", outcome.rewards), "steps": outcome.steps, "measured": outcome.measured,
+        "notes": _together(shaped, "notes", outcome.notes), "history": [*before.get("history", []), stage.method], **facts}
+    write_json((outcome.path if outcome.path.is_dir() else outcome.path.parent) / NAME, to_dict(lineage))
     return lineage
+
+
+def _together(lineages: Sequence[Mapping[str, Any]], key: str, own: Sequence[Any]) -> list[Any]:
+    """The entries of all lineages and then the stage's own, each once."""
+    found: list[Any] = []
+    for entry in [*(entry for lineage in lineages for entry in lineage.get(key, [])), *own]:
+        if entry not in found:
+            found.append(entry)
+    return found
 
 
 def recipe_facts(recipe: Recipe, environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,10 +171,10 @@ def _prompts(config: Config, run: StageRun, engine: Any) -> list[tuple[str, tupl
 
 def _refuse_unvalidated(config: Config, run: StageRun, rewards: Mapping[str, Reward]) -> None:
     for name, reward in rewards.items():
-        measured = reward.facts.get("measured") or {} if isinstance(reward, ModelReward) else None
+        measured = reward.facts.get("measured") or {} if hasattr(reward, "facts") else None
         if measured is not None and not above_chance(measured) and not config.allow_unvalidated_reward:
             raise InputError(f"stage {run.name!r}: reward {name!r} is not above chance on held-out pairs (accuracy: {measured.get('accuracy')}); "
-                             "train it on more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
+                             "train it (reward, labeller) on more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
 
 
 def _with_value(config: Config, run: StageRun, policy: PolicyNet, rewards: Mapping[str, Reward]) -> tuple[nn.Module, str]:

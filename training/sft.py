@@ -38,7 +38,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     """Fine-tune the policy on demonstrations; writes ``model`` in the stage's folder."""
     start = run.find(config.model, "policy")
     engine = run.open(start)
-    demonstrations = load_demonstrations(config.data, limit=config.limit or None, seed=run.seed)
+    demonstrations = load_demonstrations(run.find(config.data, "demonstrations"), limit=config.limit or None, seed=run.seed)
     encoder = Encoder(engine, config.max_length)
     examples = [encoder.pair(item.id, item.prompt, item.completion) for item in demonstrations]
     net = policy_net(engine, config, run.seed)

@@ -36,8 +36,11 @@ class Part:
     """One component of the reward, a table in the recipe.
 
     ``kind``: ``model`` (a reward model: ``uri``, or the one that an earlier stage made), ``length`` (words of the completion), ``pattern`` (1
-    where the regular expression ``pattern`` is found, else 0), or the name of a callable passed to the Python API. Each component is
-    standardised on the starting policy's samples before it is weighed, unless ``raw``.
+    where the regular expression ``pattern`` is found, else 0), ``labeller`` (d-RLAIF: the expected rating that the model ``uri``, or what an
+    earlier labeller stage made, gives), ``judge`` (how probably that model prefers the completion to the greedy reply, of at most
+    ``against_tokens``, of the model ``against``, or of the policy so far), or the name of a callable passed to the Python API. The last two are
+    measured first on the share ``held_out`` of the topics of ``gold``. Each component is standardised on the starting policy's samples before it
+    is weighed, unless ``raw``.
     """
 
     kind: str = "model"
@@ -46,6 +49,10 @@ class Part:
     weight: float = 1.0
     pattern: str = ""
     raw: bool = False
+    gold: str = "shipped:preferences"
+    held_out: float = 0.2
+    against: str = ""
+    against_tokens: int = 48
 
     @property
     def label(self) -> str:
@@ -76,7 +83,12 @@ def _open(part: Part, run: StageRun, known: Mapping[str, Reward]) -> Reward:
         except re.error as error:
             raise InputError(f"stage {run.name!r}: pattern {part.pattern!r} is no regular expression: {error}") from None
         return lambda episodes: [float(bool(found.search(episode.text))) for episode in episodes]
-    raise InputError(f"stage {run.name!r}: unknown reward kind {part.kind!r}; known: {', '.join(sorted({'model', 'length', 'pattern', *known}))}")
+    if part.kind in ("labeller", "judge"):
+        from auditor.training.core.labelled import JudgeReward, RatingReward
+
+        return RatingReward(part, run) if part.kind == "labeller" else JudgeReward(part, run)
+    kinds = ", ".join(sorted({"model", "length", "pattern", "labeller", "judge", *known}))
+    raise InputError(f"stage {run.name!r}: unknown reward kind {part.kind!r}; known: {kinds}")
 
 
 class ModelReward:
@@ -161,7 +173,7 @@ def described(parts: Sequence[Part], rewards: Mapping[str, Reward]) -> tuple[dic
     for part in parts:
         reward = rewards[part.label]
         facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight}
-        if isinstance(reward, ModelReward):
-            facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash}
+        if hasattr(reward, "engine"):  # a model's word: whoever audits the policy must know whose
+            facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": (reward.facts.get("measured") or {}).get("accuracy")}
         found.append(facts)
     return tuple(found)

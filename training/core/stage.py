@@ -16,7 +16,7 @@ from auditor.training.core.checkpoint import Checkpoints
 from auditor.training.core.journal import Reporter, Silent, StepLog
 from auditor.training.core.world import World
 
-Kind = Literal["policy", "reward", "labeller", "preferences"]
+Kind = Literal["policy", "reward", "labeller", "preferences", "demonstrations"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRun:
-    """One stage of one run. ``inputs`` maps a role (policy, reward, labeller, preferences) or ``stage:NAME`` to what an earlier stage made."""
+    """One stage of one run. ``inputs`` maps a role (a Kind) or ``stage:NAME`` to what an earlier stage made."""
 
     name: str
     folder: Path
@@ -57,6 +57,7 @@ class StageRun:
     resume: bool = False
     inputs: Mapping[str, str] = field(default_factory=dict)
     reporter: Reporter = field(default_factory=Silent)
+    used: list[str] = field(default_factory=list)  # every model and file that `find` named: their lineages become part of this stage's own
     after_step: Callable[[int], None] | None = None  # told after every checkpoint, so that the store can take the steps
 
     @property
@@ -68,12 +69,14 @@ class StageRun:
 
     def find(self, wanted: str, role: Kind) -> str:
         """The model or file that a setting names: itself, or what an earlier stage made. Raises InputError where there is none."""
-        if wanted and not wanted.startswith("stage:"):
-            return wanted
         key = wanted or role
+        if wanted and not wanted.startswith("stage:"):
+            self.used.append(wanted)
+            return wanted
         if key not in self.inputs:
             made = ", ".join(sorted(name for name in self.inputs if name.startswith("stage:"))) or "none"
             raise InputError(f"stage {self.name!r} needs a {role} and {key!r} names none; earlier stages: {made}")
+        self.used.append(self.inputs[key])
         return self.inputs[key]
 
     def open(self, uri: str) -> Any:

@@ -1,0 +1,182 @@
+"""Preferences from an AI labeller (RLAIF, Lee et al. 2023, arXiv 2309.00267): two completions a prompt, compared in both orders, soft labels.
+
+With ``constitution`` the comparison is against a sampled principle, as in the RL stage of Constitutional AI (Bai et al. 2022,
+arXiv 2212.08073, section 4.1), and ``mix`` adds pairs about helpfulness. No weight changes here: a reward stage learns from what this writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from auditor.errors import InputError, TrainingError
+from auditor.judges.pairwise import WHICH
+from auditor.schema import Preference, Prompt, to_dict
+from auditor.training.core.asking import Comparison, Labeller, Manner, Opinion, gold_comparison, open_labeller
+from auditor.training.core.batch import order
+from auditor.training.core.chunks import in_chunks, write_rows
+from auditor.training.core.constitution import Principle, load_constitution, sample
+from auditor.training.core.held_out import proportion
+from auditor.training.core.stage import Outcome, StageRun
+from auditor.training.core.validation import measure_comparisons, refuse_at_chance, shown, split_gold
+from auditor.training.core.writing import Writer
+from auditor.training.data import data_hash, load_preferences, load_prompts, split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Who labels what, and how the labeller is asked.
+
+    ``model`` writes two completions of each of ``prompts`` (at most ``limit``; 0: all), at ``temperature``, of at most ``max_new_tokens``;
+    ``labeller`` compares them ("": what an earlier labeller stage made). It is measured first on the share ``held_out`` of the topics of
+    ``gold``, and refused unless above chance (``allow_unvalidated_labeller``). ``preamble`` stands before the question, then ``shots`` solved
+    examples from the other gold topics; ``chain_of_thought`` has a rationale of at most ``rationale_tokens`` tokens written first.
+    ``constitution`` (a TOML file or shipped:constitution) asks about a principle sampled for each prompt. ``mix`` adds pairs from a source,
+    its topics held out as those of gold are. ``chunk`` prompts at a time are saved.
+    """
+
+    model: str = ""
+    labeller: str = ""
+    prompts: str = "shipped:prompts"
+    limit: int = 0
+    temperature: float = 1.0
+    max_new_tokens: int = 48
+    gold: str = "shipped:preferences"
+    held_out: float = 0.2
+    preamble: str = ""
+    shots: int = 0
+    chain_of_thought: bool = False
+    rationale_tokens: int = 64
+    constitution: str = ""
+    mix: str = ""
+    chunk: int = 32
+    allow_unvalidated_labeller: bool = False
+
+
+def check(config: Config, place: str) -> None:
+    """Raise InputError where a number cannot be right."""
+    for name in ("temperature", "max_new_tokens", "rationale_tokens", "chunk"):
+        if not getattr(config, name) > 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+    for name in ("limit", "shots"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
+
+
+def soft_preference(prompt: Prompt, texts: tuple[str, str], opinion: Opinion, labeller: str) -> Preference | None:
+    """The pair with the answer that both orders together prefer as chosen, and how probable that is as its label; None without a verdict.
+
+    P(first is better) = ½·[P(first | shown first) + P(first | shown second)] (Lee et al. 2023, section 2.1).
+    """
+    soft = opinion.judgment.prefers_a
+    if soft is None:
+        return None
+    chosen, rejected = texts if soft >= 0.5 else texts[::-1]
+    return Preference(id=prompt.id, prompt=prompt.prompt, chosen=chosen, rejected=rejected, cluster_id=prompt.cluster_id, label=max(soft, 1 - soft),
+                      labeller=labeller, rationale=opinion.rationale,
+                      metadata={"kind": "rlaif", "first_shown_first": opinion.judgment.ab, "first_shown_second": opinion.judgment.ba,
+                                "chosen_drawn": "first" if soft >= 0.5 else "second"})
+
+
+def unusable(texts: Sequence[str], errors: Sequence[str | None]) -> str:
+    """Why two completions cannot be compared, or ""."""
+    if any(errors):
+        return "error"
+    if not all(text.strip() for text in texts):
+        return "empty"
+    return "identical" if texts[0].strip() == texts[1].strip() else ""
+
+
+def train(config: Config, run: StageRun) -> Outcome:
+    """Label pairs of the policy's completions; writes ``preferences.jsonl`` in the stage's folder.
+
+    Raises InputError for a labeller that is not above chance, TrainingError where no pair could be labelled.
+    """
+    check(config, f"stage {run.name!r}")
+    uri = run.find(config.labeller, "labeller")
+    prompts = load_prompts(config.prompts, limit=config.limit or None, seed=run.seed)
+    principles = load_constitution(config.constitution) if config.constitution else []
+    gold = load_preferences(config.gold, seed=run.seed)
+    mixed = split(load_preferences(config.mix, seed=run.seed), config.held_out, run.seed)[0] if config.mix else []
+    labeller = open_labeller(uri)
+    rest, held = split_gold(gold, config.held_out, run.seed, labeller.spec)
+    labeller.manner = Manner(preamble=config.preamble, shots=_shots(config, run, rest), chain_of_thought=config.chain_of_thought,
+                             rationale_tokens=config.rationale_tokens)
+    run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
+    measured = measure_comparisons(labeller, held, principles, run.seed)
+    notes = refuse_at_chance(measured, uri, f"stage {run.name!r}", config.allow_unvalidated_labeller)
+    run.reporter.say(f"{run.name}: labeller's accuracy {shown(measured)}")
+    writer = Writer(run.find(config.model, "policy"), config.temperature, config.max_new_tokens, run.seed)
+    stage = _Stage(config, run, (writer, labeller), principles)
+    rows = in_chunks(prompts, config.chunk, stage.label, run, "labels")
+    preferences, counts = _collected(rows, run)
+    target = run.folder / "preferences.jsonl"
+    if run.world.is_main:
+        write_rows(target, [*(row["preference"] for row in rows if row["preference"]), *map(_mixed, mixed)])
+    run.world.wait()
+    hashes = {config.prompts: data_hash(prompts), config.gold: data_hash(gold)} | ({config.mix: data_hash(mixed)} if mixed else {})
+    return Outcome(kind="preferences", path=target, data_hashes=hashes, judges=(labeller.described,), notes=notes,
+                   measured={"labeller": measured, "prompts": len(prompts), "labelled": preferences, "mixed_in": len(mixed), **counts})
+
+
+def _shots(config: Config, run: StageRun, rest: Sequence[Preference]) -> tuple[Comparison, ...]:
+    """Solved examples: decided pairs of topics that are not held out, drawn by the seed."""
+    decided = [comparison for item in rest if (comparison := gold_comparison(item)) is not None]
+    if config.shots > len(decided):
+        raise InputError(f"stage {run.name!r}: shots is {config.shots} and {config.gold} has {len(decided)} decided pairs to draw them from; pass fewer")
+    return tuple(decided[index] for index in order(len(decided), run.seed, 0)[:config.shots])
+
+
+class _Stage:
+    """Writes and compares one chunk of prompts."""
+
+    def __init__(self, config: Config, run: StageRun, models: tuple[Writer, Labeller], principles: Sequence[Principle]) -> None:
+        self.config, self.run, self.principles = config, run, principles
+        self.writer, self.labeller = models
+
+    def label(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """A row of labels.jsonl for each prompt: its preference, or why there is none."""
+        drawn = self.writer([(f"{prompt.id}|{number}", prompt.prompt) for prompt in prompts for number in (1, 2)])
+        pairs = [(drawn[2 * index], drawn[2 * index + 1]) for index in range(len(prompts))]
+        reasons = [unusable([reply.text for reply in pair], [reply.error for reply in pair]) for pair in pairs]
+        drawn_from = [sample(self.principles, self.run.seed, prompt.id) if self.principles else None for prompt in prompts]
+        asked = [index for index, reason in enumerate(reasons) if not reason]
+        opinions = self.labeller.compare([Comparison(
+            messages=prompts[index].prompt, a=pairs[index][0].text.strip(), b=pairs[index][1].text.strip(),
+            question=WHICH if (principle := drawn_from[index]) is None else principle.comparison) for index in asked])
+        cut = [sum(reply.finish_reason == "length" for reply in pair) for pair in pairs]
+        rows: list[dict[str, Any]] = [{"id": prompt.id, "reason": reason, "preference": None, "unfinished": count}
+                                      for prompt, reason, count in zip(prompts, reasons, cut, strict=True)]
+        for index, opinion in zip(asked, opinions, strict=True):
+            found = soft_preference(prompts[index], (opinion.judgment.a, opinion.judgment.b), opinion, self.labeller.spec.uri)
+            rows[index] |= {"preference": _row(found, drawn_from[index])} if found else {"reason": "unlabelled"}
+        return rows
+
+
+def _row(preference: Preference, principle: Principle | None = None) -> dict[str, Any]:
+    """A preference as the data format writes it: what is metadata stands beside the rest."""
+    row = to_dict(preference)
+    return {**row.pop("metadata"), **row, **({"principle": principle.id} if principle else {})}
+
+
+def _mixed(preference: Preference) -> dict[str, Any]:
+    return {**_row(preference), "id": f"mix-{preference.id}"}
+
+
+def _collected(rows: Sequence[dict[str, Any]], run: StageRun) -> tuple[int, dict[str, Any]]:
+    """How many pairs were labelled, and what is known of them and of those left out."""
+    kept = [row["preference"] for row in rows if row["preference"]]
+    left_out = {reason: sum(row["reason"] == reason for row in rows) for reason in ("error", "empty", "identical", "unlabelled")}
+    if not kept:
+        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise TrainingError(f"stage {run.name!r}: none of {len(rows)} pairs of completions could be labelled ({told}); "
+                            "raise temperature or max_new_tokens, or pass another model or labeller")
+    orders = np.array([[row["first_shown_first"], row["first_shown_second"]] for row in kept])
+    clusters = np.array([row["cluster_id"] for row in kept])
+    return len(kept), {"left_out": left_out, "unfinished_completions": sum(row["unfinished"] for row in rows),
+                       "position_bias": proportion(np.abs(orders[:, 0] - orders[:, 1]), clusters),
+                       "label": proportion(np.array([row["label"] for row in kept]), clusters),
+                       "first_drawn_chosen": proportion(np.array([float(row["chosen_drawn"] == "first") for row in kept]), clusters)}
