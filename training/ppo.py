@@ -271,8 +271,8 @@ def _minibatch(config: Config, stepper: Stepper, experience: Experience,
 
     def compute(places: Sequence[int], share: float) -> torch.Tensor:
         rows = [experience.rows[place] for place in places]
-        batch = collate(rows, advantages.device)
-        width = int((batch.lengths - batch.starts).max())
+        batch = collate(rows, advantages.device, share=experience.share)
+        width = batch.completion_mask.shape[1]
         old, values, gains, targets = (part[list(places), :width] for part in (experience.old, experience.values, advantages, returns))
         logprobs, predicted, _ = stepper.net(batch, config.temperature, False)
         loss, statistics = policy_loss(logprobs, old, gains, batch.completion_mask, config.clip)

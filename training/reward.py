@@ -73,7 +73,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     net = scalar_net(engine, config, run.seed, config.heads)
 
     def loss(module: Any, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        scores = module(pair_batch(rows, engine.device))
+        scores = module(pair_batch(rows, module))
         labels = torch.tensor([row.label for row in rows], device=scores.device)
         margins = torch.tensor([row.margin if config.use_margins else 0.0 for row in rows], device=scores.device)
         losses, statistics = reward_loss(scores[:len(rows)], scores[len(rows):], labels, margins, config.centring)

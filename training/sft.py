@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from auditor.training.core.batch import Encoded, Encoder, collate
+from auditor.training.core.batch import Encoded, Encoder, can_share, collate
 from auditor.training.core.config import Optimisation
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.stage import Outcome, StageRun
@@ -42,9 +42,10 @@ def train(config: Config, run: StageRun) -> Outcome:
     encoder = Encoder(engine, config.max_length)
     examples = [encoder.pair(item.id, item.prompt, item.completion) for item in demonstrations]
     net = policy_net(engine, config, run.seed)
+    share = can_share(engine.model.config)
 
     def loss(module: Any, rows: Sequence[Encoded]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        batch = collate(rows, engine.device)
+        batch = collate(rows, engine.device, share=share)
         logprobs, _ = module(batch)
         losses, statistics = sft_loss(logprobs, batch.completion_mask)
         return losses.sum(), {"token_probability": statistics["perplexed"]}

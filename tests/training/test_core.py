@@ -12,7 +12,7 @@ from auditor.errors import InputError, TrainingError, UnknownNameError
 from auditor.models.decode import Clock, option_logprobs
 from auditor.models.resolve import EngineOptions, open_model
 from auditor.schema import user
-from auditor.training.core.batch import Encoded, Encoder, collate, micro_batches, order
+from auditor.training.core.batch import Encoded, Encoder, can_share, collate, micro_batches, order
 from auditor.training.core.checkpoint import Checkpoints
 from auditor.training.core.config import Optimisation, build
 from auditor.training.core.guard import Guard
@@ -70,6 +70,33 @@ def test_padding_changes_no_row(engine):
         alone = PolicyNet(engine.model)(collate([row]), entropy=True)
         for padded, single in zip(together, alone, strict=True):
             torch.testing.assert_close(padded[index, :len(row.completion)], single[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [6, 40])
+def test_sharing_beginnings_changes_no_row(engine, count):
+    """Both sides of pairs and rows of one beginning, computed as a tree, against each row alone."""
+    encoder = Encoder(engine, 256)
+    given = [encoder.pair(f"{i}", [user("say fox " + "dog " * (i // 2 % 5))], ["the lazy", "the lazy dog over", "six"][i % 3]) for i in range(count)]
+    batch = collate(given, share=True)
+    assert can_share(engine.model.config)
+    assert batch.ids.shape[0] == (1 if count == 6 else batch.ids.shape[0])
+    assert batch.tokens < 0.7 * collate(given).tokens
+    net, scalar = PolicyNet(engine.model), scalar_net(engine, Optimisation(), 0, heads=2)
+    with torch.no_grad():
+        torch.testing.assert_close(net(batch, entropy=True)[0], net(collate(given))[0], rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(scalar(batch), scalar(collate(given)), rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(scalar(batch, every_token=True), scalar(collate(given), every_token=True), rtol=1e-4, atol=2e-5)
+
+
+def test_sharing_gives_the_same_gradients(engine):
+    given = [Encoder(engine, 256).pair(f"{i}", [user("say fox")], "the lazy " * (i + 1)) for i in range(4)]
+    gradients = []
+    for share in (False, True):
+        net = policy_net(open_model(engine.spec.uri, EngineOptions(pack=False)), Optimisation(), 0)
+        net(collate(given, share=share))[0].sum().backward()
+        gradients.append({name: value.grad for name, value in net.named_parameters()})
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][name], rtol=1e-3, atol=1e-4 * float(value.abs().max()))
 
 
 def test_the_end_token_keeps_its_loss_though_it_is_the_padding_token(engine):

@@ -1,9 +1,10 @@
-"""Tokenised examples and right-padded batches of them.
+"""Tokenised examples and batches of them.
 
-Dimensions: B rows, T tokens of the longest row, C completion tokens of the longest completion.
+Dimensions: B rows, C completion tokens of the longest completion, G groups of T tokens.
 
-Rows are padded on the right, after every token that is read, so that causal attention needs no mask at all. What is real follows from
-lengths, never from a token's id: the end-of-sequence token is often the padding token too.
+Padding stands on the right, after every token that is read, so that causal attention needs no mask at all. What is real follows from
+lengths, never from a token's id: the end-of-sequence token is often the padding token too. Rows that begin alike (both sides of a pair; all
+rows under one system prompt) can share the computation of their beginning: half of the work where prompts are long and replies short.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from auditor.errors import InputError
 from auditor.schema import Message, Request
 
 T = TypeVar("T")
+
+# Attention costs the square of a group's tokens, sharing saves the tokens of common beginnings: at this size both are small.
+GROUP = 320
+# Families whose attention has been checked here to read position ids and a mask of any shape (tests/training/test_core.py).
+SHARING = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "olmo2", "smollm3"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,34 +42,91 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """``ids`` (B, T) right-padded; ``starts`` (B,) where completions begin; ``lengths`` (B,) tokens of prompt and completion."""
+    """Rows as a network reads them. A token that several rows begin with is computed once.
+
+    ``ids``, ``depths`` (G, T) hold G groups of rows: the tokens of each group's tree of beginnings, parents before children, and their positions
+    in their rows; ``mask`` (G, 1, T, T) lets a token see its ancestors and itself. Without sharing each row is a group of its own and ``mask``
+    is None. Completion token number n, row after row, is ``targets[n]``, predicted at (``groups[n]``, ``columns[n]``); ``completion_mask``
+    (B, C) is True at the completions' real tokens. Row b's last token lies at (``last_groups[b]``, ``last_columns[b]``).
+    """
 
     ids: torch.Tensor
-    starts: torch.Tensor
-    lengths: torch.Tensor
+    groups: torch.Tensor
+    columns: torch.Tensor
+    targets: torch.Tensor
+    completion_mask: torch.Tensor
+    last_groups: torch.Tensor
+    last_columns: torch.Tensor
+    depths: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
 
     @property
-    def completion_mask(self) -> torch.Tensor:
-        """(B, C) True at the completions' real tokens."""
-        counts = self.lengths - self.starts
-        return torch.arange(int(counts.max()), device=counts.device)[None, :] < counts[:, None]
-
-    def positions(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows (N,) and columns (N,) of the completion tokens, row by row."""
-        mask = self.completion_mask
-        rows, offsets = mask.nonzero(as_tuple=True)
-        return rows, self.starts[rows] + offsets
+    def tokens(self) -> int:
+        """Tokens that a network computes, padding included."""
+        return self.ids.numel()
 
 
-def collate(rows: Sequence[Encoded], device: Any = "cpu") -> Batch:
-    """Right-padded batch of ``rows``, in their order."""
-    longest = max(row.length for row in rows)
-    ids = torch.zeros((len(rows), longest), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, :row.length] = torch.tensor([*row.prompt, *row.completion])
-    starts = torch.tensor([len(row.prompt) for row in rows])
-    lengths = torch.tensor([row.length for row in rows])
-    return Batch(ids=ids.to(device), starts=starts.to(device), lengths=lengths.to(device))
+def collate(rows: Sequence[Encoded], device: Any = "cpu", *, share: bool = False) -> Batch:
+    """A batch of ``rows``, in their order. With ``share`` common beginnings are computed once: only for networks whose every layer is
+    plain causal attention (:func:`can_share`)."""
+    texts = [(*row.prompt, *row.completion) for row in rows]
+    places = _shared(texts) if share else [(index, list(range(len(text)))) for index, text in enumerate(texts)]
+    width = max(max(path) for _, path in places) + 1
+    count = max(group for group, _ in places) + 1
+    ids, depths = torch.zeros((count, width), dtype=torch.long), torch.zeros((count, width), dtype=torch.long)
+    mask = torch.eye(width, dtype=torch.bool).repeat(count, 1, 1) if share else None
+    groups: list[int] = []
+    columns: list[int] = []
+    for row, text, (group, path) in zip(rows, texts, places, strict=True):
+        where = torch.tensor(path)
+        ids[group, where] = torch.tensor(text)
+        depths[group, where] = torch.arange(len(text))
+        if mask is not None:
+            mask[group, where[:, None], where[None, :]] |= torch.ones((len(path), len(path)), dtype=torch.bool).tril()
+        groups += [group] * len(row.completion)
+        columns += path[len(row.prompt) - 1:-1]
+    counts = torch.tensor([len(row.completion) for row in rows])
+    targets = torch.tensor([token for row in rows for token in row.completion], dtype=torch.long)
+    indices = [torch.tensor(values, dtype=torch.long, device=device) for values in
+               (groups, columns, [group for group, _ in places], [path[-1] for _, path in places])]
+    return Batch(ids=ids.to(device), groups=indices[0], columns=indices[1], targets=targets.to(device),
+                 completion_mask=(torch.arange(int(counts.max()))[None, :] < counts[:, None]).to(device), last_groups=indices[2], last_columns=indices[3],
+                 depths=depths.to(device) if share else None, mask=mask[:, None].to(device) if mask is not None else None)
+
+
+def _shared(texts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """Group and path of each text in a forest of common beginnings; a group has at most GROUP tokens, unless one text alone has more."""
+    found: dict[int, tuple[int, list[int]]] = {}
+    group, size = 0, 0
+    tree: dict[tuple[int, int], int] = {}  # (parent, token) -> node
+    for index in sorted(range(len(texts)), key=lambda place: texts[place]):  # neighbours share most
+        path = _insert(tree, size, texts[index])
+        if size and max(size, path[-1] + 1) > GROUP:
+            group, size, tree = group + 1, 0, {}
+            path = _insert(tree, 0, texts[index])
+        size = max(size, path[-1] + 1)
+        found[index] = (group, path)
+    return [found[index] for index in range(len(texts))]
+
+
+def _insert(tree: dict[tuple[int, int], int], size: int, text: Sequence[int]) -> list[int]:
+    path, parent = [], -1
+    for token in text:
+        node = tree.get((parent, token))
+        if node is None:
+            node, size = size, size + 1
+            tree[(parent, token)] = node
+        path.append(node)
+        parent = node
+    return path
+
+
+def can_share(config: Any) -> bool:
+    """Whether every layer is plain causal attention under an implementation that takes a mask of any shape."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    plain = kinds == {"full_attention"} and not getattr(text, "sliding_window", None) and hasattr(text, "num_attention_heads")
+    return plain and getattr(text, "_attn_implementation", None) in ("sdpa", "eager") and getattr(text, "model_type", "") in SHARING
 
 
 class Encoder:

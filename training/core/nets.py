@@ -20,6 +20,11 @@ from auditor.training.core.batch import Batch
 CHUNK = 2048  # completion tokens whose logits exist at once where no gradient is wanted
 
 
+def read(lm: Any, batch: Batch) -> torch.Tensor:
+    """Hidden states (G, T, D) of a batch's tokens."""
+    return lm.get_decoder()(input_ids=batch.ids, position_ids=batch.depths, attention_mask=batch.mask, use_cache=False).last_hidden_state
+
+
 class PolicyNet(nn.Module):
     """A causal language model seen as a policy."""
 
@@ -38,10 +43,8 @@ class PolicyNet(nn.Module):
         Logits are divided by ``temperature``, as in sampling.
         """
         lm = self.lm
-        hidden = lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-        rows, columns = batch.positions()
-        states = hidden[rows, columns - 1]  # (N, D): the state before a token predicts it
-        logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.ids[rows, columns], (temperature, entropy))
+        states = read(lm, batch)[batch.groups, batch.columns]  # (N, D): the state before a token predicts it
+        logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.targets, (temperature, entropy))
         mask = batch.completion_mask
         padded = logprobs.new_zeros(mask.shape).masked_scatter(mask, logprobs)
         return padded, None if entropies is None else entropies.new_zeros(mask.shape).masked_scatter(mask, entropies)
@@ -78,8 +81,7 @@ class OptionNet(nn.Module):
     def forward(self, batch: Batch, tokens_O: torch.Tensor) -> torch.Tensor:
         """Log-probability (B, O) of each of the tokens after each row's last real token, among the whole vocabulary."""
         lm = self.lm
-        hidden = lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-        last = hidden[torch.arange(len(batch.ids), device=hidden.device), batch.lengths - 1]
+        last = read(lm, batch)[batch.last_groups, batch.last_columns]
         return torch.log_softmax(lm.get_output_embeddings()(last).float(), -1)[:, tokens_O]
 
 
@@ -106,12 +108,10 @@ class ScalarNet(nn.Module):
 
     def forward(self, batch: Batch, every_token: bool = False) -> torch.Tensor:
         """Scores (B, K) at each row's last real token; or values (B, C) of the first head at the state before each completion token."""
-        hidden = self.lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
+        hidden = read(self.lm, batch)
         if not every_token:
-            last = hidden[torch.arange(len(batch.ids), device=hidden.device), batch.lengths - 1]
-            return self.head(last).float()
-        rows, columns = batch.positions()
-        values = self.head(hidden[rows, columns - 1])[:, 0].float()
+            return self.head(hidden[batch.last_groups, batch.last_columns]).float()
+        values = self.head(hidden[batch.groups, batch.columns])[:, 0].float()
         mask = batch.completion_mask
         return values.new_zeros(mask.shape).masked_scatter(mask, values)
 
@@ -129,10 +129,8 @@ class SharedNet(nn.Module):
     def forward(self, batch: Batch, temperature: float = 1.0, entropy: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Log-probabilities (B, C), values (B, C) and, if asked, entropies (B, C)."""
         lm = self.policy.lm
-        hidden = lm.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-        rows, columns = batch.positions()
-        states = hidden[rows, columns - 1]
-        logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.ids[rows, columns], (temperature, entropy))
+        states = read(lm, batch)[batch.groups, batch.columns]
+        logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.targets, (temperature, entropy))
         mask = batch.completion_mask
         values = self.head(states)[:, 0].float()
         filled = [part.new_zeros(mask.shape).masked_scatter(mask, part) for part in (logprobs, values)]

@@ -17,7 +17,7 @@ from torch import nn
 
 from auditor.errors import TrainingError
 from auditor.schema import Message
-from auditor.training.core.batch import Batch, Encoded, collate, micro_batches, order
+from auditor.training.core.batch import Batch, Encoded, can_share, collate, micro_batches, order
 from auditor.training.core.nets import PolicyNet, ScalarNet
 from auditor.training.core.rewards import Episode, Part, Reward, Scale, combine, scales, score
 from auditor.training.core.rollout import Sampler, Sampling, ended
@@ -68,6 +68,7 @@ class Experience:
     entropy: torch.Tensor
     scores: torch.Tensor
     finished: torch.Tensor
+    share: bool = False
     statistics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -90,6 +91,7 @@ class Collector:
                  rules: Rules, world: World) -> None:
         self.engine, self.prompts, self.rewards, self.rules, self.world = engine, prompts, rewards, rules, world
         self.how: dict[str, Scale] = {}
+        self.share = can_share(engine.model.config)
 
     def normalise(self, sampler: Sampler, count: int) -> None:
         """Set each component's mean and sd on ``count`` samples of the policy as it is now."""
@@ -141,7 +143,7 @@ class Collector:
     def _look(self, rows: Sequence[Encoded], look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> list[list[torch.Tensor]]:
         found: dict[str, list[torch.Tensor]] = {}
         for group in micro_batches(rows, lambda row: row.length, 2 * self.rules.budget):
-            parts = look(collate(group, self.world.device))
+            parts = look(collate(group, self.world.device, share=self.share))
             for index, row in enumerate(group):
                 found[row.id] = [part[index, :len(row.completion)].float().cpu() for part in parts]
         return [found[row.id] for row in rows]
@@ -163,7 +165,7 @@ class Collector:
         device = self.world.device
         old, values, reference, entropy = (part.to(device) for part in padded)
         return Experience(rows=rows, mask=mask.to(device), old=old, values=values, reference=reference, entropy=entropy, scores=scores.to(device),
-                          finished=finished.to(device), statistics=statistics)
+                          finished=finished.to(device), share=self.share, statistics=statistics)
 
 
 def _mean(values: Sequence[float | None]) -> float:

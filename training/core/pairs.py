@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from auditor.schema import Preference
-from auditor.training.core.batch import Batch, Encoded, Encoder, collate, micro_batches
+from auditor.training.core.batch import Batch, Encoded, Encoder, can_share, collate, micro_batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +39,16 @@ def pair_length(pair: EncodedPair) -> int:
     return 2 * max(pair.chosen.length, pair.rejected.length)
 
 
-def pair_batch(pairs: Sequence[EncodedPair], device: Any) -> Batch:
-    """(2P, T): the chosen rows, then the rejected."""
-    return collate([*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)], device)
+def pair_batch(pairs: Sequence[EncodedPair], net: Any) -> Batch:
+    """2P rows for ``net`` (one of ours, wrapped or not): the chosen, then the rejected. What rows begin with alike is computed once where it can be."""
+    plain = getattr(net, "module", net)
+    share = can_share(plain.lm.config)
+    return collate([*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)], next(net.parameters()).device, share=share)
 
 
 def pair_logprobs(net: Any, pairs: Sequence[EncodedPair]) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed log-probabilities (P,) of the chosen and of the rejected completions."""
-    batch = pair_batch(pairs, next(net.parameters()).device)
-    logprobs, _ = net(batch)
+    logprobs, _ = net(pair_batch(pairs, net))
     summed = logprobs.sum(-1)
     return summed[:len(pairs)], summed[len(pairs):]
 

@@ -25,7 +25,7 @@ def score_pairs(net: Any, pairs: Sequence[EncodedPair], facts: Mapping[str, Any]
     """Aggregated scores (P, 2) of the chosen and the rejected side of each pair."""
     found: dict[str, tuple[float, float]] = {}
     for group in micro_batches(pairs, pair_length, 2 * budget):
-        values = aggregate(net(pair_batch(group, next(net.parameters()).device)), facts.get("aggregate", "mean"), float(facts.get("penalty", 1.0)))
+        values = aggregate(net(pair_batch(group, net)), facts.get("aggregate", "mean"), float(facts.get("penalty", 1.0)))
         for index, pair in enumerate(group):
             found[pair.id] = (float(values[index]), float(values[len(group) + index]))
     return np.array([found[pair.id] for pair in pairs])
