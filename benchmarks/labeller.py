@@ -27,7 +27,7 @@ from auditor.training.core.world import World
 from auditor.training.labeller import Config, train
 
 RESULTS = Path(__file__).parent / "results" / "labeller.json"
-CONFIG = Config(lora_rank=16, lr=1e-3, epochs=1.0, max_steps=30, batch_size=16, save_every=5)
+CONFIG = Config(lora_rank=16, lr=5e-4, max_steps=30, batch_size=8, save_every=5)
 SEED = 0
 
 

@@ -1,7 +1,7 @@
 """A model fine-tuned into a labeller, on the very question that it will be asked, and measured on topics it was not trained on.
 
 Pairwise: cross-entropy on the option tokens " A" and " B" of the audit's question (auditor.judges.pairwise), each pair shown in both orders, so
-that a preference for a place costs as much as it gains. Rating: Bradley–Terry on the difference of the expected ratings 1 to 9 of both
+that a preference for a place gains nothing. Rating: Bradley–Terry on the difference of the expected ratings 1 to 9 of both
 answers, the question of d-RLAIF (Lee et al. 2023, arXiv 2309.00267, section 2.3.2). The tuning itself is this project's; Lee et al. prompt a
 large model as it is, which a small one cannot match.
 """
@@ -52,24 +52,34 @@ class Config(Optimisation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One pairwise question (one prompt; ``label`` is the probability of " A"), or the rating questions of a pair's two answers (two prompts;
-    ``label`` is the probability that the first is better)."""
+    """Two prompts that belong together: a pair in both orders (pairwise), or its two answers by themselves (rating).
+
+    ``label`` is the probability that the answer shown first in the first prompt, or rated in it, is better. Both orders are in one step, so that
+    the pull towards either letter cancels within it.
+    """
 
     id: str
-    prompts: tuple[tuple[int, ...], ...]
+    asked: Literal["pairwise", "rating"]
+    prompts: tuple[tuple[int, ...], tuple[int, ...]]
     label: float
 
     @property
     def length(self) -> int:
         """Padded tokens that it takes in a batch of its own."""
-        return len(self.prompts) * max(map(len, self.prompts))
+        return 2 * max(map(len, self.prompts))
 
 
-def pairwise_loss(logprobs_B2: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Cross-entropy (B,) of the soft label against the log-probabilities of " A" and " B" among the whole vocabulary: −y·log p(A) − (1 − y)·log p(B)."""
-    losses = -labels_B * logprobs_B2[:, 0] - (1 - labels_B) * logprobs_B2[:, 1]
-    right = (logprobs_B2[:, 0] > logprobs_B2[:, 1]) == (labels_B > 0.5)
-    return losses, {"accuracy": right.float().sum(), "option_mass": logprobs_B2.detach().exp().sum()}
+def pairwise_loss(first_P2: torch.Tensor, second_P2: torch.Tensor, labels_P: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss (P,): cross-entropy of the soft label, −y·log p(A) − (1 − y)·log p(B), averaged over both orders (the second has y for B).
+
+    ``first_P2`` and ``second_P2`` are log-probabilities of " A" and " B" among the whole vocabulary.
+    """
+    in_first = -labels_P * first_P2[:, 0] - (1 - labels_P) * first_P2[:, 1]
+    in_second = -labels_P * second_P2[:, 1] - (1 - labels_P) * second_P2[:, 0]
+    # The sign of this sum of log-odds stands for the soft label of both orders.
+    lean = (first_P2[:, 0] - first_P2[:, 1] + second_P2[:, 1] - second_P2[:, 0]).detach()
+    mass = torch.stack([first_P2, second_P2]).detach().exp().sum(-1).mean(0)
+    return (in_first + in_second) / 2, {"accuracy": ((lean > 0) == (labels_P > 0.5)).float().sum(), "option_mass": mass.sum()}
 
 
 def rating_loss(better_P9: torch.Tensor, worse_P9: torch.Tensor, labels_P: torch.Tensor, mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -85,7 +95,7 @@ def rating_loss(better_P9: torch.Tensor, worse_P9: torch.Tensor, labels_P: torch
 
 
 def examples_of(engine: Any, preferences: Sequence[Preference], config: Config, seed: int) -> list[Example]:
-    """Two pairwise examples (both orders) of each pair, two more where a principle speaks to it, and one pair of ratings, as ``config.ask`` says.
+    """A pairwise example of each pair, another where a principle speaks to it, and one of its ratings, as ``config.ask`` says.
 
     Raises InputError for a question that is longer than ``max_length`` or the context.
     """
@@ -95,13 +105,13 @@ def examples_of(engine: Any, preferences: Sequence[Preference], config: Config, 
         if config.ask != "rating":
             found += _compared(engine, item, (principles, seed))
         if config.ask != "pairwise":
-            prompts = [_ids(engine, rating_request(item.prompt, text)) for text in (item.chosen, item.rejected)]
-            found.append(Example(id=f"{item.id}|rating", prompts=tuple(prompts), label=item.label))
+            prompts = _ids(engine, rating_request(item.prompt, item.chosen)), _ids(engine, rating_request(item.prompt, item.rejected))
+            found.append(Example(id=item.id, asked="rating", prompts=prompts, label=item.label))
     limit = min(config.max_length, engine.context)
     for example in found:
         longest = max(map(len, example.prompts))
         if longest > limit:
-            raise InputError(f"pair {example.id.partition('|')[0]!r} makes a question of {longest} tokens and the limit is {limit} (max_length, or the "
+            raise InputError(f"pair {example.id!r} makes a question of {longest} tokens and the limit is {limit} (max_length, or the "
                              "model's context); shorten it, leave it out, or raise max_length")
     return found
 
@@ -111,8 +121,7 @@ def _compared(engine: Any, item: Preference, drawn: tuple[Sequence[Principle], i
     asked = gold_comparison(item, *drawn) if drawn[0] else None
     if asked is not None:
         comparisons.append(pairwise_requests(item.prompt, item.chosen, item.rejected, asked.question))
-    return [Example(id=f"{item.id}|{number}|{order}", prompts=(_ids(engine, request),), label=item.label if order == 0 else 1 - item.label)
-            for number, requests in enumerate(comparisons) for order, request in enumerate(requests)]
+    return [Example(id=item.id, asked="pairwise", prompts=(_ids(engine, first), _ids(engine, second)), label=item.label) for first, second in comparisons]
 
 
 def _ids(engine: Any, request: Request) -> tuple[int, ...]:
@@ -155,22 +164,14 @@ def train(config: Config, run: StageRun) -> Outcome:
 
 def _loss(module: Any, rows: Sequence[Example], tokens: torch.Tensor, mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Sum of the losses of pairwise and rating examples, from one forward pass over all their prompts."""
-    compared, rated = [row for row in rows if len(row.prompts) == 1], [row for row in rows if len(row.prompts) == 2]
-    prompts = [*(row.prompts[0] for row in compared), *(row.prompts[0] for row in rated), *(row.prompts[1] for row in rated)]
-    batch = collate([Encoded(id="", prompt=prompt, completion=()) for prompt in prompts], tokens.device)
-    logprobs = module(batch, tokens)
-    total = logprobs.new_zeros(())
-    statistics: dict[str, torch.Tensor] = {}
-    if compared:
-        labels = torch.tensor([row.label for row in compared], device=tokens.device)
-        losses, statistics = pairwise_loss(logprobs[:len(compared), :len(OPTIONS)], labels)
-        total = total + losses.sum()
-    if rated:
-        labels, middle = torch.tensor([row.label for row in rated], device=tokens.device), len(compared) + len(rated)
-        digits = logprobs[:, len(OPTIONS):]
-        losses, more = rating_loss(digits[len(compared):middle], digits[middle:], labels, mass_weight)
-        total, statistics = total + losses.sum(), {name: value + statistics.get(name, 0.0) for name, value in more.items()}
-    return total, statistics
+    prompts = [row.prompts[side] for side in (0, 1) for row in rows]
+    first, second = module(collate([Encoded(id="", prompt=prompt, completion=()) for prompt in prompts], tokens.device), tokens).split(len(rows))
+    labels = torch.tensor([row.label for row in rows], device=tokens.device)
+    compared = torch.tensor([row.asked == "pairwise" for row in rows], device=tokens.device)
+    letters, digits = slice(0, len(OPTIONS)), slice(len(OPTIONS), None)
+    parts = [pairwise_loss(first[compared, letters], second[compared, letters], labels[compared]),
+             rating_loss(first[~compared, digits], second[~compared, digits], labels[~compared], mass_weight)]
+    return parts[0][0].sum() + parts[1][0].sum(), {name: parts[0][1][name] + parts[1][1][name] for name in parts[0][1]}
 
 
 def _before(config: Config, run: StageRun, engine: Any, held: Sequence[Preference]) -> dict[str, Any]:

@@ -46,12 +46,15 @@ def stage(folder, model, **options):
 # -- by hand ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_pairwise_loss_is_the_cross_entropy_of_the_soft_label():
-    logprobs = torch.log(torch.tensor([[0.5, 0.25], [0.1, 0.2]]))
-    losses, statistics = pairwise_loss(logprobs, torch.tensor([1.0, 0.25]))
-    assert losses.tolist() == pytest.approx([-math.log(0.5), -0.25 * math.log(0.1) - 0.75 * math.log(0.2)])
+def test_the_pairwise_loss_is_the_cross_entropy_of_the_soft_label_in_both_orders():
+    first, second = torch.log(torch.tensor([[0.5, 0.25], [0.1, 0.2]])), torch.log(torch.tensor([[0.5, 0.4], [0.3, 0.2]]))
+    losses, statistics = pairwise_loss(first, second, torch.tensor([1.0, 0.25]))
+    one = -math.log(0.5) - math.log(0.4)
+    two = -0.25 * math.log(0.1) - 0.75 * math.log(0.2) - 0.25 * math.log(0.2) - 0.75 * math.log(0.3)
+    assert losses.tolist() == pytest.approx([one / 2, two / 2])
+    # Odds for the first answer: 2 and 4/5, together above 1; then 1/2 and 2/3, together below, as the label 0.25 is.
     assert float(statistics["accuracy"]) == 2
-    assert float(statistics["option_mass"]) == pytest.approx(1.05)
+    assert float(statistics["option_mass"]) == pytest.approx((0.75 + 0.9) / 2 + (0.3 + 0.5) / 2)
 
 
 def test_expected_ratings_weigh_the_digits_by_their_normalised_probability():
