@@ -16,7 +16,7 @@ from auditor.schema import sha256_json
 from auditor.training.core.config import Optimisation, build, check_optimisation
 
 RECIPES = Path(__file__).parent / "recipes"
-NO_METHODS = ("core", "recipe", "pipeline", "lineage", "data", "formats", "sources", "hub")
+NO_METHODS = ("core", "recipe", "pipeline", "planning", "lineage", "data", "formats", "sources", "hub")
 KEYS = ("title", "about", "model", "seed", "stage")
 
 
