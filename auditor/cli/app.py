@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,9 @@ def main(
     for name in ("httpx", "sentence_transformers", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("auditor").setLevel(logging.INFO)
+    if not verbose:  # libraries announce their own future, which no user of ours can change
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", module="peft")
 
 
 @app.command(epilog="Examples: `auditor run smollm2 --profile quick` · `auditor run ./checkpoint --suite sycophancy --suite refusal` · "
@@ -166,11 +170,14 @@ def doctor(output: Form = "text") -> int:
     return doctor_command(output)
 
 
-@app.command(epilog="Example: `auditor demo -o demo`")
+@app.command(epilog="Examples: `auditor demo -o demo` · `auditor demo --no-train`. A demo that was interrupted goes on where it stopped.")
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for the database and the report.")] = Path("auditor-demo"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for the database, the trained models and the report.")] = Path("auditor-demo"),
+    no_train: Annotated[bool, typer.Option("--no-train", help="Audit the base model only: about three minutes.")] = False,
+    model: Annotated[str, typer.Option(help="The base model: a folder of safetensors, a GGUF file, `hf:org/name`, or `smollm2`.")] = "smollm2",
+    limit: Annotated[int | None, typer.Option(help="At most so many items a suite, for a still quicker look.", min=1)] = None,
 ) -> int:
-    """Audit the embedded model in about three minutes and write the report."""
-    from auditor.cli.demo import demo_command
+    """Audit the embedded model, train a candidate and one with a planted fault from it, audit both, compare: below 20 minutes on two cores."""
+    from auditor.cli.demo import DemoArguments, demo_command
 
-    return demo_command(out)
+    return demo_command(DemoArguments(out=out, train=not no_train, model=model, limit=limit))
