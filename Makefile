@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types unit bench bench-env wheel clean
+.PHONY: demo test lint types unit bench bench-env bench-ppo-env wheel clean
 
 demo: $(VENV)/.ready
 	$(BIN)/auditor demo
@@ -26,7 +26,7 @@ unit: $(VENV)/.ready-test
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.ready
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 # Peers for the benchmarks, in an environment of their own.
 bench-env: .venv-bench/.ready
@@ -36,11 +36,19 @@ bench-env: .venv-bench/.ready
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt torch transformers accelerate 'lm-eval[hf]'
 	touch $@
 
+# TRL 1.12.0 is the last with a PPO trainer; a newer one has the reward and DPO trainers of today.
+bench-ppo-env: .venv-ppo/.ready
+
+.venv-ppo/.ready: constraints.txt
+	$(PYTHON) -m venv .venv-ppo
+	.venv-ppo/bin/python -m pip install --quiet --constraint constraints.txt torch transformers accelerate peft datasets 'trl==1.12.0'
+	touch $@
+
 wheel: $(VENV)/.ready-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 clean:
-	rm -rf $(VENV) .venv-bench .types build dist auditor-demo
+	rm -rf $(VENV) .venv-bench .venv-ppo .types build dist auditor-demo
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("auditor needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
