@@ -15,11 +15,12 @@ from auditor.engine.plan import FULL_EPOCHS, PROFILES, QUICK_LIMIT, load_samples
 from auditor.engine.progress import Progress, Silent
 from auditor.engine.rounds import Engines, SuiteRun
 from auditor.engine.suites import load_suites
+from auditor.engine.training_steps import training_steps
 from auditor.errors import InputError
 from auditor.items import file_sha256
 from auditor.models.embed import load_embedder
 from auditor.models.resolve import EngineOptions, absolute, absolute_path, open_model
-from auditor.schema import Context, Embedder, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, Verdict
+from auditor.schema import Context, Embedder, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, TrainingSteps, Verdict
 from auditor.store import RunWriter, Store
 from auditor.verdict import decide_all
 
@@ -58,6 +59,7 @@ class Prepared:
     baseline_suites: tuple[str, ...]
     embed: Embedder | None
     embed_name: str
+    training: TrainingSteps | None = None
     drift: Drift | None = None
 
 
@@ -93,7 +95,7 @@ def prepare(options: AuditOptions) -> Prepared:
         epochs=FULL_EPOCHS if options.profile == "full" else 1, seed=options.seed,
         criteria=tuple(criterion for suite in suites for criterion in suite.criteria))
     return Prepared(spec=spec, db=options.db, model=model, judge_model=judge_model, suites=suites, samples=samples, baseline=baseline,
-                    baseline_suites=earlier.spec.suites if earlier else (), embed=embed, embed_name=embed_name)
+                    baseline_suites=earlier.spec.suites if earlier else (), embed=embed, embed_name=embed_name, training=training_steps(model.spec))
 
 
 def start(prepared: Prepared) -> RunWriter:
@@ -168,5 +170,5 @@ def _context(prepared: Prepared, suite: Suite, judge: Judge | None) -> Context:
     has_baseline = prepared.baseline is not None and suite.name in prepared.baseline_suites
     baseline = Store.open(prepared.db).baseline(prepared.baseline, suite.name) if prepared.baseline and has_baseline else None
     return Context(seed=prepared.spec.seed, has_judge=judge is not None, judge_name=judge.spec.uri if judge else "", embed=embed,
-                   embed_name=name, baseline=baseline)
+                   embed_name=name, baseline=baseline, training=prepared.training, quick=prepared.spec.profile == "quick")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from auditor.errors import EngineError, UnknownNameError
 from auditor.schema import Suite
 
-ORDER = ("sycophancy", "refusal", "confidence", "verbosity", "diversity", "judge_agreement")
+ORDER = ("sycophancy", "refusal", "confidence", "verbosity", "diversity", "overoptimization", "judge_agreement")
 
 
 def suite_names() -> list[str]:

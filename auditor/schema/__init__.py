@@ -54,6 +54,7 @@ from auditor.schema.suites import (
     Embedder,
     Suite,
     SuiteData,
+    TrainingSteps,
 )
 from auditor.schema.training import (
     Demonstration,
@@ -67,6 +68,6 @@ __all__ = [
     "NO_PASS", "Baseline", "Comparison", "ConfidenceInterval", "Context", "Criterion", "Demonstration", "Direction", "Embedder", "Generation",
     "Judge", "Judgment", "JudgmentStatus", "Message", "Metric", "Model", "ModelSpec", "OptionLogprob", "Outcome", "Preference", "Prompt", "Replies",
     "Reply", "Request", "RequestKind", "RunRecord", "RunSpec", "Sample", "SamplingParams", "Score", "ScoreStatus", "Suite", "SuiteData",
-    "TrainingRecord", "Unpaired", "Usage", "Verdict", "ask", "assistant", "canonical_json", "compare", "score_options", "sha256_json", "to_dict",
-    "user",
+    "TrainingRecord", "TrainingSteps", "Unpaired", "Usage", "Verdict", "ask", "assistant", "canonical_json", "compare", "score_options", "sha256_json",
+    "to_dict", "user",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,15 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSteps:
+    """What was logged while the audited checkpoint was trained, step by step; ``rewards`` are the parts of its reward by name (kind, weight, …)."""
+
+    source: str
+    steps: tuple[Mapping[str, float | None], ...]
+    rewards: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a suite needs from outside; the engine passes it in."""
 
@@ -33,6 +43,8 @@ class Context:
     embed: Embedder | None = None
     embed_name: str = ""
     baseline: Baseline | None = None
+    training: TrainingSteps | None = None
+    quick: bool = False  # a look, not evidence: fewer draws will do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
