@@ -148,6 +148,17 @@ def test_cutting_a_batch_up_changes_no_gradient(engine, run, lora):
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("lora", [0, 4])
+def test_checkpointing_activations_changes_no_gradient(engine, run, lora):
+    results = []
+    for wanted in (False, True):
+        config = Optimisation(lora_rank=lora, gradient_checkpointing=wanted, max_grad_norm=1e9)
+        made = task(open_model(engine.spec.uri, EngineOptions(pack=False)), config)
+        values = train_step(made, made.examples, Stepper(made.net, config, 1, run.world))
+        results.append((values["loss"], values["gradient_norm"]))
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
 def test_an_adapter_leaves_the_base_alone_and_everything_else_frozen(engine):
     before = {name: value.clone() for name, value in engine.model.state_dict().items()}
     net = policy_net(engine, Optimisation(lora_rank=4), 0)
