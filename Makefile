@@ -1,14 +1,16 @@
-# `make demo` audits the embedded model; `make test` checks everything. Each sets up what it needs; a second run installs nothing.
+# `make demo` audits the embedded model and two models trained from it (DEMO=--no-train: only the first); `make test` checks
+# everything. Each sets up what it needs; a second run installs nothing.
 
 PYTHON ?= python3
 VENV ?= .venv
+DEMO ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .PHONY: demo test lint types unit bench bench-env bench-ppo-env wheel clean
 
 demo: $(VENV)/.ready
-	$(BIN)/auditor demo
+	$(BIN)/auditor demo $(DEMO)
 
 test: lint types unit
 

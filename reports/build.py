@@ -17,7 +17,7 @@ from auditor.reports.suite_figures import forest_figure, group_figures, reliabil
 from auditor.reports.text import humanise
 from auditor.reports.transcripts import Counts, groups_of, headline_scorers, metric_of
 from auditor.reports.view import Facts, Page, SuiteView, finding, forest_row, grouped, metric_line
-from auditor.schema import Metric, Suite, Verdict
+from auditor.schema import Comparison, Metric, Suite, Verdict
 from auditor.store import Store, StoredRun
 
 NO_TEXT = "This version of the auditor has no text for this suite."
@@ -51,8 +51,9 @@ def split_gate(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Verdict
     return [v for v in verdicts if suite_of(v) == GATE], [v for v in verdicts if suite_of(v) != GATE]
 
 
-def build_page(store: Store, run_id: str, *, suites: Mapping[str, Suite], redact: bool = False, others: Sequence[str] = ()) -> Page:
-    """The view model of a run (an id, the beginning of one, or ``latest``).
+def build_page(store: Store, run_id: str, *, suites: Mapping[str, Suite], redact: bool = False,
+               others: Mapping[str, Sequence[Comparison]] | None = None) -> Page:
+    """The view model of a run (an id, the beginning of one, or ``latest``) and of ``others`` with their differences from it.
 
     Raises UnknownNameError for an unknown run, and InputError for an ambiguous one.
     """
@@ -63,7 +64,7 @@ def build_page(store: Store, run_id: str, *, suites: Mapping[str, Suite], redact
     source = Source(store=store, run=run, metrics=tuple(store.metrics(run.run_id)), verdicts=tuple(verdicts), suites=suites, redact=redact)
     sections = tuple(_suite_view(source, name, k) for k, name in enumerate(source.names, 1))
     findings = [f for section in sections for f in section.findings]
-    runs = [run, *(store.run(other) for other in others)]
+    runs = [run, *(store.run(other) for other in others or ())]
     first = [*(v.criterion.metric for v in source.verdicts), *(m.key for name in source.names for m in source.metrics if m.suite == name)]
     counts = Counter(v.outcome for v in source.verdicts)
     return Page(
@@ -88,7 +89,7 @@ def build_page(store: Store, run_id: str, *, suites: Mapping[str, Suite], redact
         packages=environment.packages(run),
         hashes=environment.hashes(run),
         earlier=_earlier(source),
-        comparison=comparison(store, runs, first),
+        comparison=comparison(store, runs, first, [one for found in (others or {}).values() for one in found]),
         redact=redact,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from auditor.reports import charts, numbers, wording
@@ -10,16 +10,17 @@ from auditor.reports.charts import LETTERS, Bar
 from auditor.reports.images import Figure, Table, drawn
 from auditor.reports.judge import GATE
 from auditor.reports.view import Comparison
+from auditor.schema import Comparison as Paired
 from auditor.schema import Metric
 from auditor.store import Store, StoredRun
 
 MOST_ROWS, MOST_RUNS, MOST_FIGURES = 14, 4, 3
 
 
-def comparison(store: Store, runs: Sequence[StoredRun], first: Sequence[str]) -> Comparison | None:
+def comparison(store: Store, runs: Sequence[StoredRun], first: Sequence[str], paired: Sequence[Paired] = ()) -> Comparison | None:
     """Values of the whole-sample measurements that at least two of the runs share; the keys in ``first`` lead.
 
-    Nothing is tested here: overlapping intervals do not show that two runs are equal.
+    ``paired`` are differences from the first run on the same items, tested elsewhere; overlapping intervals show nothing.
     """
     if len(runs) < 2:
         return None
@@ -34,7 +35,24 @@ def comparison(store: Store, runs: Sequence[StoredRun], first: Sequence[str]) ->
     names = tuple((letter, run.spec.model.uri, run.run_id) for letter, run in zip(letters, runs, strict=True))
     headers = ("Measurement", *(f"{letter} (95 % interval)" for letter in letters))
     rows = tuple((_label(key), *(_cell(found.get(key)) for found in by_run)) for key in keys)
-    return Comparison(runs=names, headers=headers, rows=rows, figures=tuple(_figures(keys, by_run, letters)))
+    units = {key: metric.unit for found in by_run for key, metric in found.items()}
+    differences = tuple(
+        (f"{letter} {numbers.MINUS} {letters[0]}", _differences([one for one in paired if one.candidate == run.run_id], units, keys))
+        for letter, run in list(zip(letters, runs, strict=True))[1:]
+        if any(one.candidate == run.run_id for one in paired)
+    )
+    return Comparison(runs=names, headers=headers, rows=rows, figures=tuple(_figures(keys, by_run, letters)), differences=differences)
+
+
+def _differences(paired: Sequence[Paired], units: Mapping[str, str], keys: Sequence[str]) -> Table:
+    rows = []
+    for one in sorted(paired, key=lambda one: keys.index(one.metric) if one.metric in keys else len(keys)):
+        unit = "proportion difference" if units[one.metric] in numbers.PROPORTIONS else units[one.metric]
+        held = one.ci.low <= 0 <= one.ci.high
+        smallest = numbers.number(one.minimum_detectable_effect, unit) if held and one.minimum_detectable_effect is not None else "–"
+        rows.append((_label(one.metric), f"{numbers.number(one.difference, unit)} ({numbers.interval(one.ci, unit)})", wording.p_value(one.p_value),
+                     wording.p_value(one.p_adjusted), f"{one.n_pairs:,}", smallest))
+    return Table(headers=("Measurement", "Difference (95 % interval)", "p", "p, adjusted", "Pairs", "Smallest detectable"), rows=tuple(rows))
 
 
 def _label(key: str) -> str:

@@ -22,17 +22,18 @@ from auditor.reports import glossary, wording
 from auditor.reports.build import build_page
 from auditor.reports.text import visible, visible_markup
 from auditor.reports.view import Page
-from auditor.schema import Suite
+from auditor.schema import Comparison, Suite
 from auditor.store import Store
 
 
 def write_report(
-    store: Store, run_id: str, out: Path, *, suites: Mapping[str, Suite], redact: bool = False, others: Sequence[str] = ()
+    store: Store, run_id: str, out: Path, *, suites: Mapping[str, Suite], redact: bool = False, others: Mapping[str, Sequence[Comparison]] | None = None
 ) -> Path:
     """Write the report of a run to ``out`` and return its path; an existing file is replaced in one step.
 
-    ``suites`` give the texts (title, question, method, limits). ``others`` are further runs shown side by side. ``redact`` leaves out
-    the transcripts of suites whose texts may be harmful.
+    ``suites`` give the texts (title, question, method, limits). ``others`` are further runs shown side by side, each with its
+    differences from this one on the same items (an empty list: nothing is said of them). ``redact`` leaves out the transcripts of
+    suites whose texts may be harmful.
 
     Raises InputError if ``out`` cannot be written, UnknownNameError for an unknown run, StoreError if the store cannot be read.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from auditor.reports import numbers, wording
 from auditor.reports.figures import Row, bullet, row_of
-from auditor.reports.images import Figure, Image, image
+from auditor.reports.images import Figure, Image, Table, image
 from auditor.reports.transcripts import TranscriptGroup
 from auditor.schema import Metric, Outcome, Verdict
 from auditor.store import StoredRun
@@ -89,12 +89,13 @@ class JudgeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Several runs beside each other: (letter, model, run id) and a table of values."""
+    """Several runs beside each other: (letter, model, run id), a table of values, and for each run after the first its paired differences from it."""
 
     runs: tuple[tuple[str, str, str], ...]
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     figures: tuple[Figure, ...]
+    differences: tuple[tuple[str, Table], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

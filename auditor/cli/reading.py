@@ -32,6 +32,7 @@ def show_command(db: Path, name: str, samples: bool, output: str) -> None:
 
 def report_command(db: Path, name: str, out: Path | None, beside: list[str], redact: bool) -> None:
     """Write the report and say where it is."""
+    from auditor.engine.compare import compare_runs
     from auditor.engine.suites import load_suites
     from auditor.reports.page import write_report
 
@@ -41,5 +42,6 @@ def report_command(db: Path, name: str, out: Path | None, beside: list[str], red
         print(f"note: {run.notice}", file=sys.stderr)
     others = [store.run(other).run_id for other in beside]
     suites = {suite.name: suite for suite in load_suites(())}
-    path = write_report(store, run.run_id, out or Path(f"{run.run_id}.html"), suites=suites, redact=redact, others=others)
+    paired = {other: compare_runs(store, run.run_id, other) if other != run.run_id else [] for other in others}
+    path = write_report(store, run.run_id, out or Path(f"{run.run_id}.html"), suites=suites, redact=redact, others=paired)
     print(path)

@@ -58,7 +58,7 @@ def train_command(arguments: TrainArguments) -> int:
             from auditor.cli.training_plan import print_plan
 
             return print_plan(recipe, arguments.output)
-        outcomes = _train(recipe, arguments)
+        outcomes = train_recipe(recipe, arguments)
     except AuditorError as error:
         if is_main() or not isinstance(error, InputError):  # the same input is bad in every process: one says so
             raise
@@ -68,7 +68,8 @@ def train_command(arguments: TrainArguments) -> int:
     return 0
 
 
-def _train(recipe: Recipe, arguments: TrainArguments) -> list[Outcome]:
+def train_recipe(recipe: Recipe, arguments: TrainArguments) -> list[Outcome]:
+    """Train with a bar, every step stored; what each stage made. Raises Stopped, saying how to go on, where Ctrl-C is pressed."""
     from auditor.cli.training_record import FINAL_WAIT, Recorder
     from auditor.cli.training_watch import Board, Together, Watching
     from auditor.engine import environment

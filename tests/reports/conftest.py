@@ -95,7 +95,7 @@ def store(demo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Store:
 def report(demo: ModuleType, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo run's report beside the two other runs."""
     out = tmp_path_factory.mktemp("report") / "report.html"
-    return write_report(store, "20261121-demo", out, suites=demo.SUITES, others=("20261119-base", "20261120-organism"))
+    return write_report(store, "20261121-demo", out, suites=demo.SUITES, others={"20261119-base": (), "20261120-organism": ()})
 
 
 def _unavailable(reason: str) -> None:

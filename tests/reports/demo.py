@@ -295,4 +295,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "demo.duckdb"
         shown = demo(path)
-        print(write_report(Store.open(path), shown, Path(sys.argv[1]), suites=SUITES, others=("20261119-base", "20261120-organism")))
+        print(write_report(Store.open(path), shown, Path(sys.argv[1]), suites=SUITES, others={"20261119-base": (), "20261120-organism": ()}))
