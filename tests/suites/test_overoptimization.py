@@ -15,6 +15,8 @@ from auditor.errors import DataError, ModelError
 from auditor.schema import Context, Generation, ModelSpec, SuiteData, TrainingSteps
 from auditor.suites._overoptimization_checks import FIELDS, kept
 from auditor.suites.overoptimization import CRITERIA, DRAWS, MAX_TOKENS, QUICK_DRAWS, SUITE
+from auditor.training.pipeline import train
+from auditor.training.recipe import read_recipe
 from auditor.verdict import decide_all
 
 
@@ -209,3 +211,33 @@ def test_steps_are_read_from_beside_the_checkpoint(tmp_path):
     journal.write_text("[1]\n")
     with pytest.raises(ModelError, match="no object of numbers"):
         training_steps(spec)
+
+
+def test_the_steps_of_a_real_run_with_a_gold_reward(tmp_path, tiny_checkpoint):
+    """PPO on length with a checkable gold of weight 0: logged at every step, named in the lineage, and found beside the checkpoint."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"id": f"p{k}", "cluster_id": f"c{k}", "prompt": f"fox {k}"}) + "\n" for k in range(8)))
+    recipe = tmp_path / "gold.toml"
+    recipe.write_text(f'''model = "{tiny_checkpoint}"
+[[stage]]
+method = "ppo"
+prompts = "{prompts}"
+updates = 2
+batch_size = 8
+max_new_tokens = 8
+normalise_on = 8
+kl_limit = 1e9
+[[stage.reward]]
+kind = "length"
+[[stage.reward]]
+kind = "pattern"
+name = "gold"
+pattern = "[a-f]"
+weight = 0.0
+''')
+    (outcome,) = train(read_recipe(str(recipe)), tmp_path / "out")
+    found = training_steps(ModelSpec(uri=str(outcome.path), lineage=json.loads((outcome.path / "auditor_lineage.json").read_text())))
+    assert [step["step"] for step in found.steps] == [1, 2]
+    assert found.rewards["gold"]["weight"] == 0
+    assert all(0 <= step["reward/gold"] <= 1 and step["kl"] is not None for step in found.steps)
+    assert "only 2 steps" in named(audit(SUITE.load(None)[:8], ideal, found, draws=4), "training_past_peak").reason

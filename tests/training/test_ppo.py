@@ -93,6 +93,18 @@ def test_every_component_is_logged_and_what_cannot_be_scored_is_left_out(tiny_ch
     assert [reward["name"] for reward in outcome.rewards] == ["even", "unsure", "length"]
 
 
+def test_a_component_of_weight_0_is_logged_and_decides_nothing(tiny_checkpoint, tmp_path, prompts):
+    """Neither its value nor its silence changes the reward that is optimised."""
+    def gold(episodes):
+        return [None if index % 4 == 0 else 1.0 for index in range(len(episodes))]
+
+    alone = train(tmp_path / "alone", tiny_checkpoint, prompts, updates=2)[1]
+    beside = train(tmp_path / "beside", tiny_checkpoint, prompts, updates=2, rewards={"even": even, "gold": gold},
+                   reward=(Part(kind="even", raw=True), Part(kind="gold", weight=0.0)))[1]
+    assert [step["reward/gold"] for step in beside] == [1.0, 1.0]
+    assert [(step["unscored"], step["loss"]) for step in beside] == [(0, step["loss"]) for step in alone]
+
+
 @pytest.mark.parametrize(("reward", "message"), [
     (lambda episodes: [float("nan")] * len(episodes), "returned nan"), (lambda episodes: [1.0], "returned 1 scores for"),
     (lambda episodes: [None] * len(episodes), "could not score any")])

@@ -40,7 +40,7 @@ class Part:
     earlier labeller stage made, gives), ``judge`` (how probably that model prefers the completion to the greedy reply, of at most
     ``against_tokens``, of the model ``against``, or of the policy so far), or the name of a callable passed to the Python API. The last two are
     measured first on the share ``held_out`` of the topics of ``gold``. Each component is standardised on the starting policy's samples before it
-    is weighed, unless ``raw``.
+    is weighed, unless ``raw``. One with ``name`` = gold and ``weight`` = 0 is logged, not optimised: the audit's suite overoptimization reads it.
     """
 
     kind: str = "model"
@@ -155,7 +155,8 @@ def scales(parts: Sequence[Part], scored: Mapping[str, Sequence[float | None]]) 
 
 
 def combine(parts: Sequence[Part], scored: Mapping[str, Sequence[float | None]], how: Mapping[str, Scale]) -> list[float | None]:
-    """Weighted sum of the standardised components; None where any component could not tell."""
+    """Weighted sum of the standardised components; None where any of them could not tell. One of weight 0 is only logged: it takes no part."""
+    parts = [part for part in parts if part.weight] or parts
     totals: list[float | None] = []
     for index in range(len(next(iter(scored.values())))):
         values = [scored[part.label][index] for part in parts]
@@ -171,7 +172,7 @@ def described(parts: Sequence[Part], rewards: Mapping[str, Reward]) -> tuple[dic
     """What the lineage says of the rewards: their kind, weight, and the weights' hash of a model."""
     found = []
     for part in parts:
-        reward = rewards[part.label]
+        reward: Any = rewards[part.label]
         facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight}
         if hasattr(reward, "engine"):  # a model's word: whoever audits the policy must know whose
             facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": (reward.facts.get("measured") or {}).get("accuracy")}
