@@ -94,7 +94,7 @@ def collate(rows: Sequence[Encoded], device: Any = "cpu", *, share: bool = False
                  depths=depths.to(device) if share else None, mask=mask[:, None].to(device) if mask is not None else None)
 
 
-def _shared(texts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+def _shared(texts: Sequence[tuple[int, ...]]) -> list[tuple[int, list[int]]]:
     """Group and path of each text in a forest of common beginnings; a group has at most GROUP tokens, unless one text alone has more."""
     found: dict[int, tuple[int, list[int]]] = {}
     group, size = 0, 0

@@ -93,7 +93,8 @@ def train_step(task: Task, chosen: Sequence[Any], stepper: Stepper) -> dict[str,
     norm = stepper.step()
     totals = stepper.world.total(sums)
     tokens = sum(task.length(example) for example in chosen)
-    return {name: value / weight for name, value in totals.items()} | {
+    means: dict[str, float | None] = {name: value / weight for name, value in totals.items()}
+    return means | {
         "gradient_norm": norm, "lr": lr, "tokens_per_second": tokens / (time.perf_counter() - started)}
 
 

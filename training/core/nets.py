@@ -142,7 +142,8 @@ def add_adapter(model: Any, rank: int, alpha: float) -> Any:
     import peft
 
     try:
-        config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM", bias="none")
+        settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+        config = peft.LoraConfig(**settings, bias="none")
         return peft.get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"lora_rank = {rank} does not fit this model: {error}; set lora_rank = 0 to train every weight") from None

@@ -81,7 +81,7 @@ class StageRun:
 
     def open(self, uri: str) -> Any:
         """A model that is to be trained or asked by a trainer: float32, its layers as they are. Raises InputError for one without weights here."""
-        engine = open_model(uri, EngineOptions(pack=False, dtype="float32"))
+        engine: Any = open_model(uri, EngineOptions(pack=False, dtype="float32"))
         if not hasattr(engine, "tokenizer"):
             raise InputError(f"stage {self.name!r}: {uri} has no weights that can be trained; pass a checkpoint folder, a GGUF file or smollm2")
         engine.model.requires_grad_(False)

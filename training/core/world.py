@@ -40,7 +40,7 @@ class World:
 
     def unsynchronised(self, net: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
         """Backward without exchanging gradients, for all micro-batches of a step but the last."""
-        return net.no_sync() if wanted and self.size > 1 else nullcontext()  # type: ignore[operator, union-attr]
+        return net.no_sync() if wanted and self.size > 1 else nullcontext()  # type: ignore[operator]
 
     def total(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Sums over all ranks, by name."""
