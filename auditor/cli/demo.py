@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from auditor.cli import Stopped
@@ -72,12 +74,12 @@ def demo_command(arguments: DemoArguments) -> int:
 
 def _runs(arguments: DemoArguments, parts: Parts) -> dict[str, str]:
     """Run ids by the model's part in the demo, the base first."""
-    base = parts.do("audit the base model", lambda: _audited(arguments, arguments.model, None))
+    base = parts.do("audit the base model", partial(_audited, arguments, arguments.model, None))
     runs = {"base": base}
     if arguments.train:
         for name, recipe in (("candidate", CANDIDATE), ("organism", ORGANISM)):
-            made = parts.do(f"train the {name}", lambda name=name, recipe=recipe: _trained(arguments, name, recipe))  # type: ignore[misc]
-            runs[name] = parts.do(f"audit the {name}", lambda made=made: _audited(arguments, made, base))  # type: ignore[misc]
+            made = parts.do(f"train the {name}", partial(_trained, arguments, name, recipe))
+            runs[name] = parts.do(f"audit the {name}", partial(_audited, arguments, made, base))
     return runs
 
 
@@ -114,7 +116,7 @@ def _trained(arguments: DemoArguments, name: str, recipe: tuple[str, Sequence[st
     from auditor.training.recipe import read_recipe
 
     folder = arguments.out / name
-    typed = TrainArguments(recipe=recipe[0], db=arguments.db, out=folder, changes=(*recipe[1], f'model="{arguments.model}"'),
+    typed = TrainArguments(recipe=recipe[0], db=arguments.db, out=folder, changes=(*recipe[1], "model=" + json.dumps(arguments.model)),
                            resume=(folder / "run.json").is_file())
     return str(train_recipe(read_recipe(typed.recipe, typed.changes), typed)[-1].path)
 
