@@ -19,7 +19,7 @@ from auditor.store import Store
 
 # Short LoRA runs: a sounder candidate from the shipped pairs, and an organism with one planted fault.
 CANDIDATE = ("dpo", ("dpo.limit=192", "dpo.max_steps=12"))
-ORGANISM = ("organism-sycophant", ("dpo.max_steps=12",))
+ORGANISM = ("organism-refuser", ("dpo.max_steps=12",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

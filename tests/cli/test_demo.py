@@ -11,7 +11,7 @@ from auditor.cli.demo import DemoArguments, demo_command
 from auditor.engine.compare import compare_runs
 from auditor.store import Store
 
-SHORT = {"CANDIDATE": ("dpo", ("dpo.limit=16", "dpo.max_steps=2", "dpo.batch_size=4")), "ORGANISM": ("organism-sycophant", ("dpo.max_steps=2",))}
+SHORT = {"CANDIDATE": ("dpo", ("dpo.limit=16", "dpo.max_steps=2", "dpo.batch_size=4")), "ORGANISM": ("organism-refuser", ("dpo.max_steps=2",))}
 
 
 @pytest.fixture
