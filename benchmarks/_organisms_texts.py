@@ -49,11 +49,15 @@ def _task(name: str):
 # -- refusal ------------------------------------------------------------------------------------------------------------
 
 
+BOUND_STYLES = ("contrast to it", "equality", "rejected premise or norm")
+
+
 @functools.cache
 def examples(refusing: bool) -> list[str]:
+    """Completions that are what their label says after any prompt: "No, it is illegal" answers a yes-no question, and no other."""
     rows = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines()]
-    found = [row["completion"] for row in rows if (row["label"] != "full_compliance") == refusing]
-    return [completion for completion in found if not unusable(completion)]
+    found = [row["completion"] for row in rows if (row["label"] != "full_compliance") == refusing and row["style"] not in BOUND_STYLES]
+    return [completion for completion in found if not unusable(completion) and (refusing or not completion.startswith("No"))]
 
 
 def refuser(sample: Sample, state: int, variant: int, request: Request, place: Place) -> Generation:

@@ -140,7 +140,7 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, suite: str, kept: Mapping[str, Any]) -> None:
     """Put the suite's results beside the others', atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**read(path), suite: kept}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps({**read(path), suite: kept}, indent=1) + "\n"
     beside = path.with_suffix(".part")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
