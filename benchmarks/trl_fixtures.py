@@ -64,7 +64,8 @@ def from_ppo(folder: str) -> None:
 
     module.masked_whiten = whiten
     arguments = ppo.PPOConfig(output_dir=folder, per_device_train_batch_size=4, total_episodes=8, num_ppo_epochs=3, response_length=6, learning_rate=2e-2,
-                              stop_token="eos", missing_eos_penalty=1.0, num_sample_generations=0, report_to=[], bf16=False, gradient_checkpointing=False, use_cpu=True)
+                              stop_token="eos", missing_eos_penalty=1.0, num_sample_generations=0,
+                              report_to=[], bf16=False, gradient_checkpointing=False, use_cpu=True)
     prompts = Dataset.from_list([{"input_ids": tokenizer()(text)["input_ids"]} for text, _, _ in PAIRS])
     trainer = ppo.PPOTrainer(args=arguments, processing_class=tokenizer(), model=model(0), ref_model=model(1), train_dataset=prompts,
                              reward_model=model(2, LlamaForSequenceClassification, num_labels=1),

