@@ -53,13 +53,15 @@ def figure(found: Mapping[str, Any]) -> str:
         canvas.text(40 + 190 * place, 16, told, "small")
     for place, (suite, kept) in enumerate(found.items()):
         _panel(canvas, (PANEL[0] * (place % COLUMNS), 50 + ROW * (place // COLUMNS)), suite, kept)
-    return canvas.render(50 + ROW * -(-len(found) // COLUMNS))
+    bottom = 46 + ROW * -(-len(found) // COLUMNS)
+    canvas.text(10, bottom, "Dose: probability of the fault on each item. Whiskers: 95 % Wilson intervals. At dose 0: false alarms.", "small muted")
+    return canvas.render(bottom + 8)
 
 
 def _panel(canvas: Canvas, corner: tuple[float, float], suite: str, kept: Mapping[str, Any]) -> None:
     name, cells = next(iter(kept["setting"]["measured"])), cells_of(kept)
     canvas.text(corner[0] + 8, corner[1], f"{suite}: {name}", "small b")
-    across = Scale(low=0, high=max(len(cells) - 1, 1), left=corner[0] + 44, right=corner[0] + PANEL[0] - 18)
+    across = Scale(low=0, high=max(len(cells) - 1, 1), left=corner[0] + 48, right=corner[0] + PANEL[0] - 18)
     up = Scale(low=0, high=1, left=corner[1] + 14 + PANEL[1], right=corner[1] + 14)
     for tick in (0, 0.25, 0.5, POWER, 1):
         canvas.line((across.left - 4, up(tick)), (across.right + 4, up(tick)), "line dash" if tick == POWER else "grid")

@@ -43,7 +43,7 @@ from auditor.verdict import decide
 RESULTS = Path(__file__).parent / "results" / "detection_rates.json"
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "detection_rates.svg"
 DOSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-SIMULATIONS = 20
+SIMULATIONS = 100
 FALSE_ALARM_FACTOR = 5
 SUITES = ("sycophancy", "refusal", "confidence", "verbosity", "diversity", "judge_agreement")
 ANY = "any of them"
