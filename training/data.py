@@ -131,7 +131,8 @@ def _as_preference(item: Item, options: Options) -> Iterator[Preference]:
 
 def _as_demonstration(item: Item, options: Options) -> Iterator[Demonstration]:
     if isinstance(item, Preference):
-        text = item.rejected if options.swap != (options.field == "rejected") else item.chosen
+        worse = (item.label < 0.5) != (options.swap != (options.field == "rejected"))
+        text = item.rejected if worse else item.chosen
         yield Demonstration(id=item.id, prompt=item.prompt, completion=text, cluster_id=item.cluster_id, metadata=item.metadata)
     elif isinstance(item, Demonstration):
         yield item
@@ -143,7 +144,8 @@ def _as_unpaired(item: Item, options: Options) -> Iterator[Unpaired]:
     if isinstance(item, Unpaired):
         yield dataclasses.replace(item, desirable=item.desirable != options.swap)
     elif isinstance(item, Preference):
-        for name, text, wanted in (("chosen", item.chosen, True), ("rejected", item.rejected, False)):
+        better = item.label >= 0.5
+        for name, text, wanted in (("chosen", item.chosen, better), ("rejected", item.rejected, not better)):
             yield Unpaired(id=f"{item.id}-{name}", prompt=item.prompt, completion=text, desirable=wanted != options.swap, cluster_id=item.cluster_id,
                            metadata=item.metadata)
 

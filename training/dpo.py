@@ -40,7 +40,8 @@ def dpo_loss(policy_2B: tuple[torch.Tensor, torch.Tensor], reference_2B: tuple[t
     h = (policy_2B[0] - policy_2B[1]) - (reference_2B[0] - reference_2B[1])
     losses = -labels_B * logsigmoid(beta * h) - (1 - labels_B) * logsigmoid(-beta * h)
     chosen, rejected = (beta * (policy - reference).detach() for policy, reference in zip(policy_2B, reference_2B, strict=True))
-    return losses, {"accuracy": (h > 0).float().sum() + 0.5 * (h == 0).float().sum(), "reward_chosen": chosen.sum(),
+    lean = h * torch.sign(labels_B - 0.5)
+    return losses, {"accuracy": (lean > 0).float().sum() + 0.5 * (lean == 0).float().sum(), "reward_chosen": chosen.sum(),
                     "reward_rejected": rejected.sum(), "margin": (chosen - rejected).sum()}
 
 
@@ -54,7 +55,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     pairs = encode_pairs(Encoder(engine, config.max_length), preferences)
     net = policy_net(engine, config, run.seed)
     run.reporter.say(f"{run.name}: log-probabilities of the reference on {len(pairs)} pairs")
-    reference = reference_logprobs(net.to(run.world.device), pairs, config.micro_tokens)
+    reference = reference_logprobs(net.to(run.world.device), pairs, config.micro_tokens, bfloat16=config.dtype == "bfloat16")
 
     def loss(module: Any, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         chosen, rejected = pair_logprobs(module, rows)

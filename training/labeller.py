@@ -142,7 +142,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     """Fine-tune a model into a labeller, measure it on held-out topics, and write ``model`` in the stage's folder."""
     start = run.find(config.model, "policy")
     engine = run.open(start)
-    preferences = load_preferences(config.data, limit=config.limit or None, seed=run.seed)
+    preferences = load_preferences(run.find(config.data, "preferences"), limit=config.limit or None, seed=run.seed)
     train_part, held_part = split(preferences, config.held_out, run.seed)
     examples, tokens = examples_of(engine, train_part, config, run.seed), option_tokens(engine, preferences[0])
     before = _before(config, run, engine, held_part)

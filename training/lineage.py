@@ -21,8 +21,9 @@ NAME = "auditor_lineage.json"
 
 def read_lineage(uri: str) -> dict[str, Any]:
     """The lineage of a model, or of a data file that a stage wrote; {} where it has none."""
-    if Path(uri).suffix == ".jsonl":
-        folders: tuple[Path | None, ...] = (Path(uri).parent,)
+    place = uri.partition("?")[0]
+    if place.startswith("shipped:") or "?" in uri or (Path(place).is_file() and not place.endswith(".gguf")):
+        folders: tuple[Path | None, ...] = () if place.startswith(("shipped:", "hf:")) else (Path(place).parent,)
     else:
         try:
             checkpoint = resolve(uri)

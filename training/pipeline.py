@@ -147,7 +147,7 @@ def _run_stage(stage: Stage, run: StageRun, facts: Mapping[str, Any]) -> Outcome
         raise InputError(f"stage {stage.name!r}: batch_size is {stage.config.batch_size} and there are {run.world.size} processes; pass at least one a process")
     outcome: Outcome = method(stage.method).train(stage.config, run)
     if run.world.is_main:
-        start = run.inputs.get(getattr(stage.config, "model", "") or "policy", getattr(stage.config, "model", "") or run.inputs["policy"])
+        start = run.find(getattr(stage.config, "model", ""), "policy")
         lineage = write_lineage(outcome, stage, (start, run.used), facts)
         write_json(run.folder / DONE, to_dict(outcome) | {"path": str(outcome.path.relative_to(run.folder)), "method": stage.method,
                                                           "weights_hash": fingerprint(outcome.path), "lineage": to_dict(lineage)})

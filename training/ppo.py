@@ -18,8 +18,8 @@ from torch import nn
 
 from auditor.errors import InputError
 from auditor.schema import Message, sha256_json
-from auditor.training.core.advantage import gae, masked_mean, token_rewards, whiten
-from auditor.training.core.batch import Batch, Encoder, collate, micro_batches, order
+from auditor.training.core.advantage import explained_variance, gae, masked_mean, token_rewards, whiten
+from auditor.training.core.batch import Batch, Encoder, can_share, collate, micro_batches, order
 from auditor.training.core.config import Optimisation
 from auditor.training.core.guard import Guard
 from auditor.training.core.held_out import above_chance
@@ -32,6 +32,8 @@ from auditor.training.core.rollout import EngineSampler, Sampler, Sampling
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.weights import policy_net, save_policy, scalar_net
 from auditor.training.data import load_prompts
+
+MOST_UNFINISHED = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +134,11 @@ def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = 
     _refuse_unvalidated(config, run, opened)
     policy = policy_net(engine, config, run.seed)
     reference = Reference(policy)
-    net, origin = _with_value(config, run, policy, opened)
+    net, origin = _with_value(config, run, (engine, policy), opened)
     reference.net.to(run.world.device)
     stepper = Stepper(net, config, config.updates * config.ppo_epochs * _minibatches(config), run.world)
     rules = Rules(sampling=Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens), parts=config.reward,
-                  missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed)
+                  missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed, stage=run.name)
     collector = Collector(engine, prompts, opened, rules, run.world)
     _updates(config, run, Actors(stepper=stepper, reference=reference, collector=collector, sampler=EngineSampler(engine, policy.lm), origin=origin))
     target = run.folder / "model"
@@ -177,13 +179,17 @@ def _refuse_unvalidated(config: Config, run: StageRun, rewards: Mapping[str, Rew
                              "train it (reward, labeller) on more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
 
 
-def _with_value(config: Config, run: StageRun, policy: PolicyNet, rewards: Mapping[str, Reward]) -> tuple[nn.Module, str]:
+def _with_value(config: Config, run: StageRun, who: tuple[Any, PolicyNet], rewards: Mapping[str, Reward]) -> tuple[nn.Module, str]:
+    engine, policy = who
     if config.value == "shared":
         return SharedNet(policy.model), "a zero head on the policy's own trunk"
     model = next((reward for reward in rewards.values() if isinstance(reward, ModelReward)), None)
-    source = model.uri if model is not None else run.find(config.model, "policy")
+    # The value reads the policy's tokens: a reward model with another vocabulary cannot lend its body.
+    alike = model is not None and model.engine.tokenizer.get_vocab() == engine.tokenizer.get_vocab() and can_share(model.engine.model.config) == can_share(
+        policy.lm.config)
+    source = model.uri if model is not None and alike else run.find(config.model, "policy")
     value = scalar_net(run.open(source), config, run.seed + 1, zero=True)
-    return ActorCritic(policy, value), ("the reward model's body with a zero head" if model is not None else "the policy's body with a zero head")
+    return ActorCritic(policy, value), ("the reward model's body with a zero head" if alike else "the policy's body with a zero head")
 
 
 def _minibatches(config: Config) -> int:
@@ -201,9 +207,9 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
         experience = actors.collector.collect(update, config.batch_size, actors.sampler, _looker(config, actors))
         values = _update(config, run, actors, (experience, beta, update))
         values |= {"tokens_per_second": sum(row.length for row in experience.rows) / (time.perf_counter() - started)}
-        guard.check(update + 1, values)
         record(run, update + 1, values)
-        if config.kl == "adaptive":
+        guard.check(update + 1, values)
+        if config.kl == "adaptive" and math.isfinite(values["kl"]):
             beta = next_beta(beta, values["kl"], config.kl_target, config.kl_horizon, len(experience.rows))
         if (update + 1) % config.save_every == 0 and update + 1 < config.updates:
             scaling = {name: [how.mean, how.sd] for name, how in actors.collector.how.items()}
@@ -215,7 +221,10 @@ def _restore(config: Config, run: StageRun, actors: Actors) -> tuple[int, float]
     found = run.checkpoints(config.keep).latest() if run.resume else None
     if found is None:
         restore(actors.stepper, config, run)
-        actors.collector.normalise(actors.sampler, config.normalise_on)
+        unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
+        if unfinished > MOST_UNFINISHED:
+            run.reporter.say(f"{run.name}: {unfinished:.0%} of the starting policy's completions do not end within {config.max_new_tokens} tokens; a larger "
+                             "max_new_tokens would let most of them end")
         return 0, config.beta
     actors.collector.how = {name: Scale(mean=mean, sd=sd) for name, (mean, sd) in found[1]["scales"].items()}
     return restore(actors.stepper, config, run), float(found[1]["beta"])
@@ -256,9 +265,10 @@ def _update(config: Config, run: StageRun, actors: Actors, given: tuple[Experien
                     sums[f"first/{name}"] = value / count
     difference = (experience.old - experience.reference) * mask
     means = {name: value if name.startswith("first/") else value / tokens for name, value in sums.items()}
-    return {**experience.statistics, **means, "gradient_norm": max(norms), "lr": actors.stepper.lr, "beta": beta,
+    largest = max(norms) if all(math.isfinite(norm) for norm in norms) else math.nan
+    return {**experience.statistics, **means, "gradient_norm": largest, "lr": actors.stepper.lr, "beta": beta,
             "kl": float(difference.sum(-1).mean()), "kl_k3": float(masked_mean(torch.expm1(-difference) + difference, mask)),
-            "entropy": float(masked_mean(experience.entropy, mask)), "explained_variance": _explained(experience.values, returns, mask),
+            "entropy": float(masked_mean(experience.entropy, mask)), "explained_variance": explained_variance(experience.values, returns, mask),
             "advantage": float(masked_mean(advantages, mask)), "seconds_update": time.perf_counter() - began}
 
 
@@ -288,10 +298,3 @@ def _minibatch(config: Config, stepper: Stepper, experience: Experience,
     stepper.accumulate([lambda group=group: compute(*group) for group in groups])
     norm = stepper.step()
     return stepper.world.total(sums), norm, count
-
-
-def _explained(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
-    """1 − Var(returns − values)/Var(returns) over real tokens."""
-    real, errors = returns[mask], (returns - values)[mask]
-    variance = float(real.var(unbiased=False))
-    return 1 - float(errors.var(unbiased=False)) / variance if variance > 0 else float("nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from types import ModuleType
 from typing import Any
 
 from auditor.errors import InputError, UnknownNameError
-from auditor.schema import sha256_json
+from auditor.schema import sha256_json, to_dict
 from auditor.training.core.config import Optimisation, build, check_optimisation
 
 RECIPES = Path(__file__).parent / "recipes"
 NO_METHODS = ("core", "recipe", "pipeline", "planning", "lineage", "data", "formats", "sources", "hub")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+FREE = ("on_divergence", "save_every", "keep")  # may change between a run and its resumption: they move no weight
 KEYS = ("title", "about", "model", "seed", "stage")
 
 
@@ -43,7 +46,10 @@ class Recipe:
     @property
     def hash(self) -> str:
         """SHA-256 of everything that decides the result, defaults included."""
-        return sha256_json({"model": self.model, "seed": self.seed, "stages": self.stages})
+        stages = to_dict(self.stages)
+        for stage in stages:
+            stage["config"] = {key: value for key, value in stage["config"].items() if key not in FREE}
+        return sha256_json({"model": self.model, "seed": self.seed, "stages": stages})
 
 
 def shipped() -> list[str]:
@@ -86,8 +92,8 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     if twice:
         raise InputError(f"recipe {name!r}: two stages are called {twice!r}; give each its own name")
     seed, model = table.get("seed", 0), table.get("model", "smollm2")
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"recipe {name!r}: seed is {seed!r}; pass a whole number, 0 or more")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise InputError(f"recipe {name!r}: seed is {seed!r}; pass a whole number from 0 to below 2^63")
     if not isinstance(model, str) or not model:
         raise InputError(f"recipe {name!r}: model is {model!r}; pass a model's name or folder")
     return Recipe(name=Path(name).stem, title=str(table.get("title", Path(name).stem)), about=str(table.get("about", "")), model=model, seed=seed, stages=built)
@@ -112,7 +118,8 @@ def _change(table: dict[str, Any], change: str) -> None:
     place, _, last = key.strip().rpartition(".")
     target: Any = table
     if place:
-        names = {_stage_name(stage): stage for stage in table.get("stage", []) if isinstance(stage, dict)}
+        listed = table.get("stage")
+        names = {_stage_name(stage): stage for stage in listed if isinstance(stage, dict)} if isinstance(listed, list) else {}
         if place not in names:
             raise UnknownNameError("stage", place, names)
         target = names[place]
@@ -134,6 +141,8 @@ def _stage(table: Mapping[str, Any], recipe: str) -> Stage:
     name = _stage_name(table)
     if not table.get("method"):
         raise InputError(f"recipe {recipe!r}: a stage has no method; known: {', '.join(methods())}")
+    if not NAME.fullmatch(name):
+        raise InputError(f"recipe {recipe!r}: {name!r} is no name for a stage: it names a folder; pass letters, digits, dots, dashes and underscores")
     place = f"stage {name!r}"
     config = build(method(str(table["method"])).Config, {key: value for key, value in table.items() if key not in ("name", "method")}, place)
     if isinstance(config, Optimisation):

@@ -55,7 +55,8 @@ def reward_loss(chosen_PK: torch.Tensor, rejected_PK: torch.Tensor, labels_P: to
     gap, margin, label = chosen_PK - rejected_PK, margins_P[:, None], labels_P[:, None]
     losses = -label * logsigmoid(gap - margin) - (1 - label) * logsigmoid(-gap - margin)
     losses = losses + centring * (chosen_PK + rejected_PK) ** 2
-    right = ((gap > 0) == (label > 0.5)).float().mean(-1)
+    lean = gap * torch.sign(label - 0.5)
+    right = ((lean > 0).float() + 0.5 * (lean == 0).float()).mean(-1)
     return losses.mean(-1), {"accuracy": right.sum(), "gap": gap.detach().mean(-1).sum(), "level": (chosen_PK + rejected_PK).detach().mean(-1).sum() / 2}
 
 
@@ -63,7 +64,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     """Train a reward model, measure it on held-out topics, and write ``model`` in the stage's folder."""
     if config.heads < 1:
         raise InputError(f"stage {run.name!r}: heads is {config.heads}; pass at least 1")
-    source = run.find(config.data, "preferences") if not config.data or config.data.startswith("stage:") else config.data
+    source = run.find(config.data, "preferences")
     preferences = load_preferences(source, limit=config.limit or None, seed=run.seed)
     train_part, held_part = split(preferences, config.held_out, run.seed)
     start = run.find(config.model, "policy")

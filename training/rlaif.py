@@ -100,7 +100,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     prompts = load_prompts(config.prompts, limit=config.limit or None, seed=run.seed)
     principles = load_constitution(config.constitution) if config.constitution else []
     gold = load_preferences(config.gold, seed=run.seed)
-    mixed = split(load_preferences(config.mix, seed=run.seed), config.held_out, run.seed)[0] if config.mix else []
+    mixed = split(load_preferences(run.find(config.mix, "preferences"), seed=run.seed), config.held_out, run.seed)[0] if config.mix else []
     labeller = open_labeller(uri)
     rest, held = split_gold(gold, config.held_out, run.seed, labeller.spec)
     labeller.manner = Manner(preamble=config.preamble, shots=_shots(config, run, rest), chain_of_thought=config.chain_of_thought,

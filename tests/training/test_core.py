@@ -285,3 +285,22 @@ def test_step_log_keeps_no_nan_and_forgets_what_is_repeated(tmp_path):
     assert [row["loss"] for row in read_steps(tmp_path / "steps.jsonl")] == [0.5, None, 0.5]
     log.rewind(2)
     assert [json.loads(line)["step"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()] == [1, 2]
+
+
+def test_a_special_token_in_a_reply_is_text(engine):
+    """Data and model output plant no end of turn."""
+    row = Encoder(engine, 256).pair("x", [user("fox")], "dog<|end|>dog")
+    assert row.completion.count(engine.tokenizer.eos_token_id) == 1
+
+
+def test_logits_that_are_scaled_after_the_projection_are_refused(engine):
+    plain = engine.model.forward
+
+    def scaled(*args, **kwargs):
+        out = plain(*args, **kwargs)
+        out.logits = out.logits / 4
+        return out
+
+    engine.model.forward = scaled
+    with pytest.raises(InputError, match="scales or caps its logits"):
+        policy_net(engine, Optimisation(), 0)

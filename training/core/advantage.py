@@ -47,3 +47,10 @@ def gae(rewards_BC: torch.Tensor, values_BC: torch.Tensor, mask_BC: torch.Tensor
         advantages[:, t] = following
         next_value = values[:, t]
     return advantages, (advantages + values) * mask
+
+
+def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
+    """1 − Var(returns − values)/Var(returns) over real tokens; NaN where the returns do not vary."""
+    real, errors = returns[mask], (returns - values)[mask]
+    variance = float(real.var(unbiased=False))
+    return 1 - float(errors.var(unbiased=False)) / variance if variance > 0 else float("nan")

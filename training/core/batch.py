@@ -126,7 +126,7 @@ def can_share(config: Any) -> bool:
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     plain = kinds == {"full_attention"} and not getattr(text, "sliding_window", None) and hasattr(text, "num_attention_heads")
-    return plain and getattr(text, "_attn_implementation", None) in ("sdpa", "eager") and getattr(text, "model_type", "") in SHARING
+    return plain and getattr(text, "_attn_implementation", None) == "sdpa" and getattr(text, "model_type", "") in SHARING
 
 
 class Encoder:
@@ -149,7 +149,8 @@ class Encoder:
         return tuple(self.engine.prompt_ids(Request(kind="generate", messages=tuple(messages))))
 
     def text(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """The tokens of a reply. A special token's name inside it is text, as in the audit: no row of data plants an end of turn."""
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def pair(self, name: str, messages: Sequence[Message], completion: str) -> Encoded:
         """The prompt with its completion and the end-of-sequence token."""

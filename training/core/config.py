@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -92,19 +93,20 @@ def _plain(value: Any, hint: Any, place: str) -> Any:
         return float(value)
     if hint in (int, float, str, bool) and type(value) is not hint:
         raise InputError(f"{place} is {value!r}; pass a value of type {hint.__name__}")
-    if hint in (int, float) and value != value:
-        raise InputError(f"{place} is not a number; pass one")
+    if hint is float and not math.isfinite(value):
+        raise InputError(f"{place} is {value}; pass a finite number")
     return value
 
 
 def check_optimisation(config: Optimisation, place: str) -> None:
     """Raise InputError where a number cannot be right."""
-    positive = {"epochs": config.epochs, "batch_size": config.batch_size, "micro_tokens": config.micro_tokens, "lr": config.lr,
-                "max_length": config.max_length, "save_every": config.save_every, "keep": config.keep, "max_grad_norm": config.max_grad_norm}
+    names = ("epochs", "batch_size", "micro_tokens", "lr", "max_length", "save_every", "keep", "lora_alpha", "max_grad_norm")
+    positive = {name: getattr(config, name) for name in names}
     for name, value in positive.items():
         if not value > 0:
             raise InputError(f"{place}: {name} is {value}; pass a number above 0")
-    for name, number in {"max_steps": config.max_steps, "lora_rank": config.lora_rank, "weight_decay": config.weight_decay}.items():
+    at_least = {"max_steps": config.max_steps, "lora_rank": config.lora_rank, "weight_decay": config.weight_decay, "adam_eps": config.adam_eps}
+    for name, number in at_least.items():
         if number < 0:
             raise InputError(f"{place}: {name} is {number}; pass 0 or more")
     if not 0 <= config.warmup < 1:

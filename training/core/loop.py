@@ -64,8 +64,8 @@ def fit(task: Task, config: Optimisation, run: StageRun) -> Stepper:
     for step in range(start, total):
         chosen = [task.examples[index] for index in batch_at(config, len(task.examples), run.seed, step)]
         values = train_step(task, chosen, stepper)
-        guard.check(step + 1, values)
         record(run, step + 1, values)
+        guard.check(step + 1, values)
         if (step + 1) % config.save_every == 0 and step + 1 < total:
             save(stepper, config, run, step + 1)
     run.reporter.finished(run.name)

@@ -82,6 +82,7 @@ class Rules:
     penalty: float
     budget: int
     seed: int
+    stage: str = ""  # part of every draw's key: two stages never draw alike
 
 
 class Collector:
@@ -93,19 +94,22 @@ class Collector:
         self.how: dict[str, Scale] = {}
         self.share = can_share(engine.model.config)
 
-    def normalise(self, sampler: Sampler, count: int) -> None:
-        """Set each component's mean and sd on ``count`` samples of the policy as it is now."""
+    def normalise(self, sampler: Sampler, count: int) -> float:
+        """Set each component's mean and sd on ``count`` samples of the policy as it is now; returns the share that did not end by itself."""
         chosen = [self.prompts[index % len(self.prompts)] for index in range(count)]
-        names = [f"normalise|{index}|{name}" for index, (name, _, _) in enumerate(chosen)]
+        names = [f"{self.rules.stage}|normalise|{index}|{name}" for index, (name, _, _) in enumerate(chosen)]
         mine = self.world.share(list(zip(names, chosen, strict=True)))
         rows = sampler([(name, item[2]) for name, item in mine], self.rules.sampling, self.rules.seed)
         scored = score(self.rewards, [self._episode(item[1], row) for (_, item), row in zip(mine, rows, strict=True)])
         gathered = {name: self.world.gather(values) for name, values in scored.items()}
         self.how = scales(self.rules.parts, gathered)
+        open_ended = self.world.gather([not ended(row, self.engine.stop_tokens) for row in rows])
+        return sum(open_ended) / len(open_ended)
 
     def _episode(self, messages: tuple[Message, ...], row: Encoded) -> Episode:
         tokens = row.completion[:-1] if ended(row, self.engine.stop_tokens) else row.completion
-        return Episode(messages=messages, row=row, text=str(self.engine.tokenizer.decode(list(tokens), skip_special_tokens=True)))
+        text = str(self.engine.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return Episode(messages=messages, row=row, text=text, finished=ended(row, self.engine.stop_tokens))
 
     def choose(self, update: int, size: int) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
         """The prompts of one update: an order of all prompts per pass over them, drawn from the seed and the pass."""
@@ -113,7 +117,7 @@ class Collector:
         for place in range(update * size, (update + 1) * size):
             epoch, index = divmod(place, len(self.prompts))
             name, messages, tokens = self.prompts[order(len(self.prompts), self.rules.seed, epoch)[index]]
-            chosen.append((f"{name}|{epoch}", messages, tokens))
+            chosen.append((f"{self.rules.stage}|{name}|{epoch}", messages, tokens))
         return chosen
 
     def collect(self, update: int, size: int, sampler: Sampler, look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> Experience:

@@ -95,7 +95,7 @@ class Stepper:
         """Put back what :meth:`tensors` gave, after ``done`` steps."""
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"{prefix}weight/{name}"])
-            state = {key: tensors[f"{prefix}optimiser/{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+            state = {key: tensors[f"{prefix}optimiser/{key}/{name}"].to(parameter.device, copy=True) for key in ("step", "exp_avg", "exp_avg_sq")
                      if f"{prefix}optimiser/{key}/{name}" in tensors}
             if state:
                 self.optimiser.state[parameter] = state

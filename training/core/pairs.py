@@ -54,10 +54,12 @@ def pair_logprobs(net: Any, pairs: Sequence[EncodedPair]) -> tuple[torch.Tensor,
 
 
 @torch.no_grad()
-def reference_logprobs(net: Any, pairs: Sequence[EncodedPair], budget: int) -> dict[str, tuple[float, float]]:
-    """What the untrained ``net`` gives both sides of each pair, by the pair's id: computed once, since the reference never moves."""
+def reference_logprobs(net: Any, pairs: Sequence[EncodedPair], budget: int, *, bfloat16: bool = False) -> dict[str, tuple[float, float]]:
+    """What the untrained ``net`` gives both sides of each pair, by the pair's id: computed once, since the reference never moves, and in the type
+    that the policy computes in."""
     found: dict[str, tuple[float, float]] = {}
     for group in micro_batches(pairs, pair_length, 2 * budget):
-        chosen, rejected = pair_logprobs(net, group)
+        with torch.autocast(next(net.parameters()).device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            chosen, rejected = pair_logprobs(net, group)
         found.update({pair.id: (float(left), float(right)) for pair, left, right in zip(group, chosen, rejected, strict=True)})
     return found

@@ -20,11 +20,12 @@ from auditor.training.core.weights import load_reward
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """A prompt and what the policy wrote. ``row`` are the tokens, ``text`` the completion without its end token."""
+    """A prompt and what the policy wrote. ``row`` are the tokens, ``text`` the completion without its end token, if it came to one (``finished``)."""
 
     messages: tuple[Message, ...]
     row: Encoded
     text: str
+    finished: bool = True
 
 
 # A reward scores episodes: one number each, None where it cannot tell (never 0 for "cannot tell").
@@ -92,7 +93,7 @@ def _open(part: Part, run: StageRun, known: Mapping[str, Reward]) -> Reward:
 
 
 class ModelReward:
-    """A reward model's score at the last token. It reads the policy's tokens where both share a tokenizer, else the text again."""
+    """A reward model's score at the last token. It reads the text with its own tokenizer."""
 
     def __init__(self, run: StageRun, uri: str, budget: int = 4096) -> None:
         self.uri, self.budget = uri, budget
@@ -107,7 +108,7 @@ class ModelReward:
 
     def _completion(self, episode: Episode) -> tuple[int, ...]:
         tokens = self.encoder.text(episode.text)
-        return (*tokens, self.encoder.eos)
+        return (*tokens, self.encoder.eos) if episode.finished or not tokens else tokens
 
     @torch.no_grad()
     def scores(self, rows: Sequence[Encoded]) -> list[float]:

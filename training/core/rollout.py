@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from auditor.errors import TrainingError
 from auditor.models.decode import Clock, Row, decode, uniforms
 from auditor.training.core.batch import Encoded
 
@@ -47,6 +48,8 @@ class EngineSampler:
             places = ordered[start:start + self.rows]
             rows = [self._row(*prompts[place], sampling, seed) for place in places]
             decode(self.model, rows, self.engine.stop_tokens, self.clock)
+            if not all(row.finite for row in rows):
+                raise TrainingError("the policy gives logits that are not finite: its weights have come apart; go back to the last checkpoint with a lower lr")
             for place, row in zip(places, rows, strict=True):
                 name, prompt = prompts[place]
                 ending = () if row.stopped_by is None else (row.stopped_by,)

@@ -20,8 +20,22 @@ HEAD, REWARD = "reward_head.safetensors", "auditor_reward.json"
 
 
 def policy_net(engine: Any, config: Optimisation, seed: int) -> PolicyNet:
-    """The engine's model, made trainable as ``config`` says: every weight, or adapters drawn from ``seed``."""
+    """The engine's model, made trainable as ``config`` says: every weight, or adapters drawn from ``seed``.
+
+    Raises InputError for a model whose logits are not the plain projection of its hidden states (scaled or capped ones): what is trained would
+    not be what samples.
+    """
+    _check_head(engine.model)
     return PolicyNet(_trainable(engine, config, seed))
+
+
+@torch.no_grad()
+def _check_head(model: Any) -> None:
+    ids = torch.arange(1, 9, device=model.device)[None]
+    whole = model(ids, use_cache=False).logits.float()
+    plain = model.get_output_embeddings()(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state).float()
+    if bool((whole - plain).abs().max() > 1e-3 * (1 + whole.abs().max())):
+        raise InputError(f"{type(model).__name__} scales or caps its logits after the projection, which training does not follow yet; pass another model")
 
 
 def scalar_net(engine: Any, config: Optimisation, seed: int, heads: int = 1, *, zero: bool = False) -> ScalarNet:

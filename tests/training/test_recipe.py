@@ -1,0 +1,50 @@
+"""Recipes: names, changes, and what may differ on resume."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditor.errors import InputError, UnknownNameError
+from auditor.training.recipe import method, methods, read_recipe, shipped
+
+
+def test_every_method_has_a_config_and_a_train_function_and_every_recipe_reads():
+    for name in methods():
+        assert callable(method(name).train)
+        assert method(name).Config()
+    assert {"rlhf", "rlaif", "d-rlaif", "constitutional", "dpo", "organism-verbose", "organism-sycophant"} <= set(shipped())
+    assert all(read_recipe(name).stages for name in shipped())
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a\0b", "x" * 65])
+def test_a_stage_name_is_no_path(tmp_path, name):
+    path = tmp_path / "r.toml"
+    path.write_text(f"[[stage]]\nmethod = \"sft\"\nname = {name!r}\n".replace("'", '"').replace("\\x00", "\\u0000"))
+    if name:
+        with pytest.raises(InputError, match="no name for a stage"):
+            read_recipe(str(path))
+    else:
+        assert read_recipe(str(path)).stages[0].name == "sft"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ("dpo.lr=inf", "finite number"), ("seed=9223372036854775808", "below 2"), ("seed=-1", "whole number"), ("dpo.epochs=0.0", "above 0"),
+    ("dpo.lora_alpha=0.0", "above 0"), ("dpo", "write key=value"), ("stage=5", "no stages")])
+def test_a_change_that_cannot_be_right_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        read_recipe("dpo", [change])
+
+
+def test_the_nearest_stage_and_key_are_named():
+    with pytest.raises(UnknownNameError, match="did you mean 'dpo'"):
+        read_recipe("dpo", ["dop.lr=1e-4"])
+    with pytest.raises(UnknownNameError, match="did you mean 'lora_rank'"):
+        read_recipe("dpo", ["dpo.lora_rnk=4"])
+    with pytest.raises(UnknownNameError, match="did you mean 'rlhf'"):
+        read_recipe("rlfh")
+
+
+def test_what_moves_no_weight_may_change_on_resume():
+    plain = read_recipe("rlhf")
+    assert read_recipe("rlhf", ["ppo.on_divergence=continue", "ppo.save_every=1", "ppo.keep=9"]).hash == plain.hash
+    assert read_recipe("rlhf", ["ppo.beta=0.1"]).hash != plain.hash
