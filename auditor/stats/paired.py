@@ -18,11 +18,10 @@ from scipy import stats
 
 from auditor.errors import InputError
 from auditor.schema import Comparison, ConfidenceInterval
-from auditor.stats.bootstrap import PLAN, Resampling, paired_interval
+from auditor.stats.bootstrap import EXACT_CLUSTERS, PLAN, Resampling, paired_interval
 from auditor.stats.intervals import Floats, cluster_codes, cluster_sums, cluster_variance
 from auditor.stats.power import minimum_detectable_effect
 
-EXACT_CLUSTERS = 13  # up to 2^13 sign patterns are listed in full
 PERMUTATIONS = 10_000
 CHUNK_CELLS = 2**22
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from auditor.errors import InputError
-from auditor.stats.bootstrap import Resampling, bca_bounds, bootstrap_interval, jackknife_statistics, ratio_interval, weighted_mean
+from auditor.stats.bootstrap import Resampling, bca_bounds, bootstrap_interval, jackknife_statistics, paired_interval, ratio_interval, weighted_mean
 from auditor.stats.intervals import mean_interval
 
 
@@ -100,3 +100,15 @@ def test_many_clusters_are_fast_and_agree_with_the_sandwich():
     reference = mean_interval(values, clusters)
     assert found.n_clusters == len(np.unique(clusters))
     assert found.ci.high - found.ci.low == pytest.approx(reference.ci.high - reference.ci.low, rel=0.05)
+
+
+@pytest.mark.parametrize(("differing", "excludes"), [(3, False), (5, False), (6, True), (9, True)])
+def test_few_differing_clusters_are_no_surer_than_the_exact_test(differing, excludes):
+    """All differing pairs on one side: 2 · 2^−k is above 0.05 up to five."""
+    values = np.zeros(112)
+    values[:2 * differing:2] = 1.0
+    found = paired_interval(values, np.repeat(np.arange(56), 2))
+    assert (found.ci.low > 0) == excludes
+    assert ("sign-flip" in found.flag) != excludes
+    mirrored = paired_interval(-values, np.repeat(np.arange(56), 2))
+    assert (mirrored.ci.high < 0) == excludes
