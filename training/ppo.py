@@ -23,7 +23,7 @@ from auditor.training.core.batch import Batch, Encoder, can_share, collate, micr
 from auditor.training.core.config import Optimisation
 from auditor.training.core.guard import Guard
 from auditor.training.core.held_out import above_chance
-from auditor.training.core.loop import record, restore, save
+from auditor.training.core.loop import fingerprint, record, restore, save
 from auditor.training.core.nets import PolicyNet, SharedNet
 from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Reference, Rules
 from auditor.training.core.optimise import Stepper
@@ -213,21 +213,21 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
             beta = next_beta(beta, values["kl"], config.kl_target, config.kl_horizon, len(experience.rows))
         if (update + 1) % config.save_every == 0 and update + 1 < config.updates:
             scaling = {name: [how.mean, how.sd] for name, how in actors.collector.how.items()}
-            save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling})
+            save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling, "data": fingerprint(actors.collector.prompts)})
     run.reporter.finished(run.name)
 
 
 def _restore(config: Config, run: StageRun, actors: Actors) -> tuple[int, float]:
     found = run.checkpoints(config.keep).latest() if run.resume else None
     if found is None:
-        restore(actors.stepper, config, run)
+        restore(actors.stepper, config, run, fingerprint(actors.collector.prompts))
         unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
         if unfinished > MOST_UNFINISHED:
             run.reporter.say(f"{run.name}: {unfinished:.0%} of the starting policy's completions do not end within {config.max_new_tokens} tokens; a larger "
                              "max_new_tokens would let most of them end")
         return 0, config.beta
     actors.collector.how = {name: Scale(mean=mean, sd=sd) for name, (mean, sd) in found[1]["scales"].items()}
-    return restore(actors.stepper, config, run), float(found[1]["beta"])
+    return restore(actors.stepper, config, run, fingerprint(actors.collector.prompts)), float(found[1]["beta"])
 
 
 def _looker(config: Config, actors: Actors) -> Callable[[Batch], tuple[torch.Tensor, ...]]:

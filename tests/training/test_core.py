@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -304,3 +305,13 @@ def test_logits_that_are_scaled_after_the_projection_are_refused(engine):
     engine.model.forward = scaled
     with pytest.raises(InputError, match="scales or caps its logits"):
         policy_net(engine, Optimisation(), 0)
+
+
+def test_changed_data_are_not_resumed_on(tiny_checkpoint, tmp_path):
+    config = Optimisation(lr=1e-3, batch_size=4, save_every=1)
+    made = task(open_model(str(tiny_checkpoint), EngineOptions(pack=False)), config)
+    with pytest.raises(KeyboardInterrupt):
+        fit(made, config, StageRun(name="x", folder=tmp_path, world=World(), after_step=_stop_at(1)))
+    changed = replace(made, examples=made.examples[1:])
+    with pytest.raises(InputError, match="changed since the checkpoint at step 1"):
+        fit(changed, config, StageRun(name="x", folder=tmp_path, world=World(), resume=True))

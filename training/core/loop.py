@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,8 @@ def fit(task: Task, config: Optimisation, run: StageRun) -> Stepper:
     total = steps_of(config, len(task.examples))
     stepper = Stepper(task.net, config, total, run.world)
     guard = Guard(run.name, config.on_divergence)
-    start = restore(stepper, config, run)
+    data = fingerprint(task.examples)
+    start = restore(stepper, config, run, data)
     run.reporter.stage(run.name, total, start)
     for step in range(start, total):
         chosen = [task.examples[index] for index in batch_at(config, len(task.examples), run.seed, step)]
@@ -67,7 +69,7 @@ def fit(task: Task, config: Optimisation, run: StageRun) -> Stepper:
         record(run, step + 1, values)
         guard.check(step + 1, values)
         if (step + 1) % config.save_every == 0 and step + 1 < total:
-            save(stepper, config, run, step + 1)
+            save(stepper, config, run, step + 1, {"data": data})
     run.reporter.finished(run.name)
     return stepper
 
@@ -114,12 +116,23 @@ def save(stepper: Stepper, config: Optimisation, run: StageRun, step: int, extra
     run.world.wait()
 
 
-def restore(stepper: Stepper, config: Optimisation, run: StageRun) -> int:
-    """Put the newest checkpoint back where the run resumes; returns the steps behind it."""
+def fingerprint(items: Sequence[Any]) -> str:
+    """SHA-256 of examples as they are trained on."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(repr(item).encode())
+    return digest.hexdigest()
+
+
+def restore(stepper: Stepper, config: Optimisation, run: StageRun, data: str) -> int:
+    """Put the newest checkpoint back where the run resumes; returns the steps behind it. Raises InputError where the examples have changed since."""
     found = run.checkpoints(config.keep).latest() if run.resume else None
     step = 0
     if found is not None:
         tensors, state = found
+        if state.get("data") != data:
+            raise InputError(f"stage {run.name!r}: its data (or its model's tokenizer) changed since the checkpoint at step {state['step']}; restore them, "
+                             "or start again in another --out")
         stepper.restore(tensors, int(state["done"]))
         step = int(state["step"])
     if run.world.is_main:
