@@ -26,7 +26,7 @@ from auditor.suites._limits import words
 from auditor.suites._overoptimization_checks import FIELDS, kept, problem
 from auditor.suites._overoptimization_metrics import NAME, best_of_n_metrics, numbers_of, training_metrics
 
-DRAWS, QUICK_DRAWS = 16, 8
+DRAWS, QUICK_DRAWS = 16, 4
 MAX_TOKENS = 24  # twelve words, the widest limit, take about seventeen
 
 
