@@ -25,8 +25,8 @@ def read(lm: Any, batch: Batch) -> torch.Tensor:
     return lm.get_decoder()(input_ids=batch.ids, position_ids=batch.depths, attention_mask=batch.mask, use_cache=False).last_hidden_state
 
 
-class PolicyNet(nn.Module):
-    """A causal language model seen as a policy."""
+class _OnModel(nn.Module):
+    """A network on a transformers model, which may carry an adapter."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -36,6 +36,10 @@ class PolicyNet(nn.Module):
     def lm(self) -> Any:
         """The transformers model, also inside an adapter's wrapper."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+
+class PolicyNet(_OnModel):
+    """A causal language model seen as a policy."""
 
     def forward(self, batch: Batch, temperature: float = 1.0, entropy: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probability (B, C) of each completion token, 0 at padding, and the entropy (B, C) of its distribution in nats if asked.
@@ -67,16 +71,8 @@ def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor,
     return torch.cat(values), torch.cat(entropies) if wanted else None
 
 
-class OptionNet(nn.Module):
+class OptionNet(_OnModel):
     """A causal language model asked for the log-probabilities of a few next tokens."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    @property
-    def lm(self) -> Any:
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     def forward(self, batch: Batch, tokens_O: torch.Tensor) -> torch.Tensor:
         """Log-probability (B, O) of each of the tokens after each row's last real token, among the whole vocabulary."""
@@ -85,15 +81,14 @@ class OptionNet(nn.Module):
         return torch.log_softmax(lm.get_output_embeddings()(last).float(), -1)[:, tokens_O]
 
 
-class ScalarNet(nn.Module):
+class ScalarNet(_OnModel):
     """A language model's body with ``heads`` scalar heads: a reward model (read at the last token) or a value function (at every token).
 
     Heads are drawn from a normal of standard deviation 1/√(D+1) with bias 0 (Stiennon et al. 2020), or set to zero.
     """
 
     def __init__(self, model: Any, heads: int = 1, zero: bool = False) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         size = int(self.lm.config.get_text_config().hidden_size)
         self.head = nn.Linear(size, heads)
         nn.init.zeros_(self.head.bias)
@@ -101,10 +96,6 @@ class ScalarNet(nn.Module):
             nn.init.zeros_(self.head.weight)
         else:
             nn.init.normal_(self.head.weight, std=1 / math.sqrt(size + 1))
-
-    @property
-    def lm(self) -> Any:
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     def forward(self, batch: Batch, every_token: bool = False) -> torch.Tensor:
         """Scores (B, K) at each row's last real token; or values (B, C) of the first head at the state before each completion token."""

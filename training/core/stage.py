@@ -35,18 +35,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a stage would do: ``tokens`` through the networks, forward passes counted once, ``flops`` and peak ``bytes``, all estimated."""
-
-    data: str
-    examples: int
-    steps: int
-    tokens: int
-    flops: float
-    bytes: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StageRun:
     """One stage of one run. ``inputs`` maps a role (a Kind) or ``stage:NAME`` to what an earlier stage made."""
 
