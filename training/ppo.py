@@ -140,7 +140,7 @@ def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = 
     rules = Rules(sampling=Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens), parts=config.reward,
                   missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed, stage=run.name)
     collector = Collector(engine, prompts, opened, rules, run.world)
-    _updates(config, run, Actors(stepper=stepper, reference=reference, collector=collector, sampler=EngineSampler(engine, policy.lm), origin=origin))
+    _updates(config, run, Actors(stepper=stepper, reference=reference, collector=collector, sampler=EngineSampler(engine, policy.lm)))
     target = run.folder / "model"
     if run.world.is_main:
         save_policy(engine, policy, start, target)
@@ -158,7 +158,6 @@ class Actors:
     reference: Reference
     collector: Collector
     sampler: Sampler
-    origin: str
 
 
 def _prompts(config: Config, run: StageRun, engine: Any) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
@@ -200,7 +199,8 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
     """All updates, from the newest checkpoint on where the run resumes."""
     guard = Guard(run.name, config.on_divergence, {"kl": (-math.inf, config.kl_limit), "entropy": (config.entropy_floor, math.inf),
                                                    "no_eos": (0.0, config.no_eos_limit)})
-    first, beta = _restore(config, run, actors)
+    data = fingerprint(actors.collector.prompts)
+    first, beta = _restore(config, run, actors, data)
     run.reporter.stage(run.name, config.updates, first)
     for update in range(first, config.updates):
         started = time.perf_counter()
@@ -213,21 +213,21 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
             beta = next_beta(beta, values["kl"], config.kl_target, config.kl_horizon, len(experience.rows))
         if (update + 1) % config.save_every == 0 and update + 1 < config.updates:
             scaling = {name: [how.mean, how.sd] for name, how in actors.collector.how.items()}
-            save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling, "data": fingerprint(actors.collector.prompts)})
+            save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling, "data": data})
     run.reporter.finished(run.name)
 
 
-def _restore(config: Config, run: StageRun, actors: Actors) -> tuple[int, float]:
+def _restore(config: Config, run: StageRun, actors: Actors, data: str) -> tuple[int, float]:
     found = run.checkpoints(config.keep).latest() if run.resume else None
     if found is None:
-        restore(actors.stepper, config, run, fingerprint(actors.collector.prompts))
+        restore(actors.stepper, config, run, data)
         unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
         if unfinished > MOST_UNFINISHED:
             run.reporter.say(f"{run.name}: {unfinished:.0%} of the starting policy's completions do not end within {config.max_new_tokens} tokens; a larger "
                              "max_new_tokens would let most of them end")
         return 0, config.beta
     actors.collector.how = {name: Scale(mean=mean, sd=sd) for name, (mean, sd) in found[1]["scales"].items()}
-    return restore(actors.stepper, config, run, fingerprint(actors.collector.prompts)), float(found[1]["beta"])
+    return restore(actors.stepper, config, run, data), float(found[1]["beta"])
 
 
 def _looker(config: Config, actors: Actors) -> Callable[[Batch], tuple[torch.Tensor, ...]]:

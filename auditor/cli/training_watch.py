@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from auditor.cli.text import printable
+from auditor.cli.watching import Barred
 from auditor.errors import InputError
 from auditor.training.core.journal import Reporter
 
@@ -29,7 +29,7 @@ def summary(values: Values) -> str:
     return "  ".join(f"{label} {value:{form}}" for name, label, form in SHOWN if (value := values.get(name)) is not None)
 
 
-class Watching:
+class Watching(Barred):
     """Draws a bar a stage; elsewhere than on a terminal prints about ten lines a stage."""
 
     def __init__(self) -> None:
@@ -41,15 +41,6 @@ class Watching:
         self.task: Any = None
         self.steps = self.start = self.last = 0
         self.started = self.spoke = 0.0
-
-    def __enter__(self) -> Watching:
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.bar:
-            self.bar.stop()
 
     def stage(self, name: str, steps: int, done: int) -> None:
         self.steps, self.start, self.last = steps, done, done

@@ -5,12 +5,28 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class Watching:
+class Barred:
+    """What shows a bar, if it has one, for as long as it is entered."""
+
+    bar: Progress | None
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+class Watching(Barred):
     """Draws a bar per suite with its ETA; elsewhere than a terminal prints one line when a suite is complete."""
 
     def __init__(self) -> None:
@@ -23,15 +39,6 @@ class Watching:
         self.expected = 0
         self.started = 0.0
         self.samples = 0
-
-    def __enter__(self) -> Watching:
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.bar:
-            self.bar.stop()
 
     def suite(self, name: str, samples: int) -> None:
         self.started, self.expected, self.samples = time.monotonic(), 0, samples

@@ -49,9 +49,7 @@ class PolicyNet(_OnModel):
         lm = self.lm
         states = read(lm, batch)[batch.groups, batch.columns]  # (N, D): the state before a token predicts it
         logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.targets, (temperature, entropy))
-        mask = batch.completion_mask
-        padded = logprobs.new_zeros(mask.shape).masked_scatter(mask, logprobs)
-        return padded, None if entropies is None else entropies.new_zeros(mask.shape).masked_scatter(mask, entropies)
+        return _padded(logprobs, batch), None if entropies is None else _padded(entropies, batch)
 
 
 def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor, how: tuple[float, bool]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -69,6 +67,11 @@ def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor,
                 probabilities = torch.softmax(logits, -1)
                 entropies.append(normaliser - (probabilities * logits).sum(-1))
     return torch.cat(values), torch.cat(entropies) if wanted else None
+
+
+def _padded(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Values (N,) of the completion tokens, row after row, as (B, C) with 0 beyond each completion."""
+    return values.new_zeros(batch.completion_mask.shape).masked_scatter(batch.completion_mask, values)
 
 
 class OptionNet(_OnModel):
@@ -102,9 +105,7 @@ class ScalarNet(_OnModel):
         hidden = read(self.lm, batch)
         if not every_token:
             return self.head(hidden[batch.last_groups, batch.last_columns]).float()
-        values = self.head(hidden[batch.groups, batch.columns])[:, 0].float()
-        mask = batch.completion_mask
-        return values.new_zeros(mask.shape).masked_scatter(mask, values)
+        return _padded(self.head(hidden[batch.groups, batch.columns])[:, 0].float(), batch)
 
 
 class SharedNet(nn.Module):
@@ -122,10 +123,8 @@ class SharedNet(nn.Module):
         lm = self.policy.lm
         states = read(lm, batch)[batch.groups, batch.columns]
         logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.targets, (temperature, entropy))
-        mask = batch.completion_mask
-        values = self.head(states)[:, 0].float()
-        filled = [part.new_zeros(mask.shape).masked_scatter(mask, part) for part in (logprobs, values)]
-        return filled[0], filled[1], None if entropies is None else entropies.new_zeros(mask.shape).masked_scatter(mask, entropies)
+        values = _padded(self.head(states)[:, 0].float(), batch)
+        return _padded(logprobs, batch), values, None if entropies is None else _padded(entropies, batch)
 
 
 def add_adapter(model: Any, rank: int, alpha: float) -> Any:

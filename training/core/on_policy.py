@@ -58,7 +58,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """N scored completions. Tensors are (N, C), 0 beyond the mask; ``scores`` (N,) is the reward; ``components`` are raw means by name."""
+    """N scored completions. Tensors are (N, C), 0 beyond the mask; ``scores`` (N,) is the reward; ``share`` as in :func:`collate`."""
 
     rows: tuple[Encoded, ...]
     mask: torch.Tensor
@@ -67,7 +67,6 @@ class Experience:
     reference: torch.Tensor
     entropy: torch.Tensor
     scores: torch.Tensor
-    finished: torch.Tensor
     share: bool = False
     statistics: Mapping[str, float] = field(default_factory=dict)
 
@@ -113,10 +112,11 @@ class Collector:
 
     def choose(self, update: int, size: int) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
         """The prompts of one update: an order of all prompts per pass over them, drawn from the seed and the pass."""
-        chosen = []
-        for place in range(update * size, (update + 1) * size):
-            epoch, index = divmod(place, len(self.prompts))
-            name, messages, tokens = self.prompts[order(len(self.prompts), self.rules.seed, epoch)[index]]
+        count, places, chosen = len(self.prompts), range(update * size, (update + 1) * size), []
+        passes = {epoch: order(count, self.rules.seed, epoch) for epoch in range(places[0] // count, places[-1] // count + 1)}
+        for place in places:
+            epoch, index = divmod(place, count)
+            name, messages, tokens = self.prompts[passes[epoch][index]]
             chosen.append((f"{self.rules.stage}|{name}|{epoch}", messages, tokens))
         return chosen
 
@@ -169,7 +169,7 @@ class Collector:
         device = self.world.device
         old, values, reference, entropy = (part.to(device) for part in padded)
         return Experience(rows=rows, mask=mask.to(device), old=old, values=values, reference=reference, entropy=entropy, scores=scores.to(device),
-                          finished=finished.to(device), share=self.share, statistics=statistics)
+                          share=self.share, statistics=statistics)
 
 
 def _mean(values: Sequence[float | None]) -> float:
