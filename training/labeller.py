@@ -20,7 +20,7 @@ from auditor.errors import InputError
 from auditor.judges.pairwise import OPTIONS, pairwise_requests
 from auditor.schema import Preference, Request
 from auditor.training.core.asking import RATINGS, Labeller, expected_ratings, gold_comparison, rating_request
-from auditor.training.core.batch import Encoded, collate
+from auditor.training.core.batch import Encoded, can_share, collate
 from auditor.training.core.checkpoint import write_json
 from auditor.training.core.config import Optimisation
 from auditor.training.core.constitution import Principle, load_constitution
@@ -147,9 +147,10 @@ def train(config: Config, run: StageRun) -> Outcome:
     examples, tokens = examples_of(engine, train_part, config, run.seed), option_tokens(engine, preferences[0])
     before = _before(config, run, engine, held_part)
     model = policy_net(engine, config, run.seed).model
+    share = can_share(engine.model.config)
 
     def loss(module: Any, rows: Sequence[Example]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        return _loss(module, rows, tokens, config.mass_weight)
+        return _loss(module, rows, (tokens, share), config.mass_weight)
 
     stepper = fit(Task(net=OptionNet(model), examples=examples, loss=loss, length=lambda row: row.length), config, run)
     measured = _measured(config, run, engine, held_part)
@@ -162,10 +163,12 @@ def train(config: Config, run: StageRun) -> Outcome:
                    measured={"accuracy": first["accuracy"], "after": measured, "before": before, "trained_on": len(train_part)})
 
 
-def _loss(module: Any, rows: Sequence[Example], tokens: torch.Tensor, mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def _loss(module: Any, rows: Sequence[Example], asked: tuple[torch.Tensor, bool], mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Sum of the losses of pairwise and rating examples, from one forward pass over all their prompts."""
+    tokens, share = asked
     prompts = [row.prompts[side] for side in (0, 1) for row in rows]
-    first, second = module(collate([Encoded(id="", prompt=prompt, completion=()) for prompt in prompts], tokens.device), tokens).split(len(rows))
+    batch = collate([Encoded(id="", prompt=prompt, completion=()) for prompt in prompts], tokens.device, share=share)
+    first, second = module(batch, tokens).split(len(rows))
     labels = torch.tensor([row.label for row in rows], device=tokens.device)
     compared = torch.tensor([row.asked == "pairwise" for row in rows], device=tokens.device)
     letters, digits = slice(0, len(OPTIONS)), slice(len(OPTIONS), None)
