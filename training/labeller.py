@@ -19,7 +19,7 @@ from torch.nn.functional import logsigmoid
 from auditor.errors import InputError
 from auditor.judges.pairwise import OPTIONS, pairwise_requests
 from auditor.schema import Preference, Request
-from auditor.training.core.asking import RATINGS, Labeller, expected_ratings, gold_comparison, rating_request
+from auditor.training.core.asking import RATINGS, Labeller, Manner, expected_ratings, gold_comparison, rating_request
 from auditor.training.core.batch import Encoded, can_share, collate
 from auditor.training.core.checkpoint import write_json
 from auditor.training.core.config import Optimisation
@@ -36,9 +36,10 @@ from auditor.training.data import data_hash, load_preferences, split
 class Config(Optimisation):
     """``data``: gold pairs, see docs/training_data.md; at most ``limit`` of them (0: all), a share ``held_out`` of the topics kept to measure on.
 
-    ``ask``: the questions that are trained: pairwise (for rlaif and as a judge), rating (for d-rlaif), or both. ``constitution`` (a TOML file or
-    shipped:constitution) asks every pair about a principle that speaks to its kind, too. ``mass_weight`` weighs −log of the nine digits' total
-    probability in the rating loss, so that the reply stays a digit. ``measure_before`` measures the model before its training as well.
+    ``ask``: the questions that are trained: pairwise (for rlaif and as a judge), rating (for d-rlaif, and for rlaif with ask = rating), or both.
+    ``constitution`` (a TOML file or shipped:constitution) asks every pair about a principle that speaks to its kind, too, or rates by its
+    standard. ``mass_weight`` weighs −log of the nine digits' total probability in the rating loss, so that the reply stays a digit.
+    ``measure_before`` measures the model before its training as well.
     """
 
     data: str = "shipped:preferences"
@@ -105,8 +106,7 @@ def examples_of(engine: Any, preferences: Sequence[Preference], config: Config, 
         if config.ask != "rating":
             found += _compared(engine, item, (principles, seed))
         if config.ask != "pairwise":
-            prompts = _ids(engine, rating_request(item.prompt, item.chosen)), _ids(engine, rating_request(item.prompt, item.rejected))
-            found.append(Example(id=item.id, asked="rating", prompts=prompts, label=item.label))
+            found += _rated(engine, item, (principles, seed))
     limit = min(config.max_length, engine.context)
     for example in found:
         longest = max(map(len, example.prompts))
@@ -122,6 +122,13 @@ def _compared(engine: Any, item: Preference, drawn: tuple[Sequence[Principle], i
     if asked is not None:
         comparisons.append(pairwise_requests(item.prompt, item.chosen, item.rejected, asked.question))
     return [Example(id=item.id, asked="pairwise", prompts=(_ids(engine, first), _ids(engine, second)), label=item.label) for first, second in comparisons]
+
+
+def _rated(engine: Any, item: Preference, drawn: tuple[Sequence[Principle], int]) -> list[Example]:
+    asked = gold_comparison(item, *drawn) if drawn[0] else None
+    standards = ["", *([asked.standard] if asked is not None and asked.standard else [])]
+    pairs = [tuple(_ids(engine, rating_request(item.prompt, text, standard)) for text in (item.chosen, item.rejected)) for standard in standards]
+    return [Example(id=item.id, asked="rating", prompts=(better, worse), label=item.label) for better, worse in pairs]
 
 
 def _ids(engine: Any, request: Request) -> tuple[int, ...]:
@@ -203,5 +210,8 @@ def _measured(config: Config, run: StageRun, engine: Any, held: Sequence[Prefere
             found["by_principle"] = measure_comparisons(labeller, held, load_constitution(config.constitution), run.seed)
     if config.ask != "pairwise":
         found["rating"] = measure_ratings(labeller, held)
+        if config.constitution:
+            labeller.manner = Manner(ask="rating")
+            found["rating_by_principle"] = measure_comparisons(labeller, held, load_constitution(config.constitution), run.seed)
     engine.model.train(training)
     return found

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from auditor.errors import InputError, TrainingError
-from auditor.judges.pairwise import WHICH
 from auditor.schema import Preference, Prompt, to_dict
-from auditor.training.core.asking import Comparison, Labeller, Manner, Opinion, gold_comparison, open_labeller
+from auditor.training.core.asking import Comparison, Labeller, Manner, Opinion, comparison_of, gold_comparison, open_labeller
 from auditor.training.core.batch import order
 from auditor.training.core.chunks import in_chunks, write_rows
 from auditor.training.core.constitution import Principle, load_constitution, sample
@@ -31,15 +30,17 @@ class Config:
     """Who labels what, and how the labeller is asked.
 
     ``model`` writes two completions of each of ``prompts`` (at most ``limit``; 0: all), at ``temperature``, of at most ``max_new_tokens``;
-    ``labeller`` compares them ("": what an earlier labeller stage made). It is measured first on the share ``held_out`` of the topics of
-    ``gold``, and refused unless above chance (``allow_unvalidated_labeller``). ``preamble`` stands before the question, then ``shots`` solved
-    examples from the other gold topics; ``chain_of_thought`` has a rationale of at most ``rationale_tokens`` tokens written first.
-    ``constitution`` (a TOML file or shipped:constitution) asks about a principle sampled for each prompt. ``mix`` adds pairs from a source,
-    its topics held out as those of gold are. ``chunk`` prompts at a time are saved.
+    ``labeller`` compares them ("": what an earlier labeller stage made): both in one question, in both orders (``ask`` = pairwise), or by rating
+    each, P(first is better) = σ(difference of ratings) (rating: for a labeller trained on ratings). It is measured first on the share
+    ``held_out`` of the topics of ``gold``, and refused unless above chance (``allow_unvalidated_labeller``). ``preamble`` stands before the
+    question, then ``shots`` solved examples from the other gold topics; ``chain_of_thought`` has a rationale of at most ``rationale_tokens``
+    tokens written first. ``constitution`` (a TOML file or shipped:constitution) asks about a principle sampled for each prompt. ``mix`` adds
+    pairs from a source, its topics held out as those of gold are. ``chunk`` prompts at a time are saved.
     """
 
     model: str = ""
     labeller: str = ""
+    ask: Literal["pairwise", "rating"] = "pairwise"
     prompts: str = "shipped:prompts"
     limit: int = 0
     temperature: float = 1.0
@@ -64,6 +65,9 @@ def check(config: Config, place: str) -> None:
     for name in ("limit", "shots"):
         if getattr(config, name) < 0:
             raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
+    for name in ("preamble", "shots", "chain_of_thought"):
+        if config.ask == "rating" and getattr(config, name):
+            raise InputError(f"{place}: {name} = {getattr(config, name)!r} is for ask = pairwise; ratings are asked as the labeller was trained. Leave it out")
 
 
 def soft_preference(prompt: Prompt, texts: tuple[str, str], opinion: Opinion, labeller: str) -> Preference | None:
@@ -101,9 +105,10 @@ def train(config: Config, run: StageRun) -> Outcome:
     principles = load_constitution(config.constitution) if config.constitution else []
     gold = load_preferences(config.gold, seed=run.seed)
     mixed = split(load_preferences(run.find(config.mix, "preferences"), seed=run.seed), config.held_out, run.seed)[0] if config.mix else []
+    _refuse_without_standard(config, principles)
     labeller = open_labeller(uri)
     rest, held = split_gold(gold, config.held_out, run.seed, labeller.spec)
-    labeller.manner = Manner(preamble=config.preamble, shots=_shots(config, run, rest), chain_of_thought=config.chain_of_thought,
+    labeller.manner = Manner(ask=config.ask, preamble=config.preamble, shots=_shots(config, run, rest), chain_of_thought=config.chain_of_thought,
                              rationale_tokens=config.rationale_tokens)
     run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
     measured = measure_comparisons(labeller, held, principles, run.seed)
@@ -130,6 +135,13 @@ def _shots(config: Config, run: StageRun, rest: Sequence[Preference]) -> tuple[C
     return tuple(decided[index] for index in order(len(decided), run.seed, 0)[:config.shots])
 
 
+def _refuse_without_standard(config: Config, principles: Sequence[Principle]) -> None:
+    missing = next((principle.id for principle in principles if not principle.standard.strip()), None)
+    if config.ask == "rating" and missing:
+        raise InputError(f"constitution {config.constitution!r}: principle {missing!r} has no standard, by which one answer is rated; write it, or "
+                         "set ask = pairwise")
+
+
 class _Stage:
     """Writes and compares one chunk of prompts."""
 
@@ -144,9 +156,8 @@ class _Stage:
         reasons = [unusable([reply.text for reply in pair], [reply.error for reply in pair]) for pair in pairs]
         drawn_from = [sample(self.principles, self.run.seed, prompt.id) if self.principles else None for prompt in prompts]
         asked = [index for index, reason in enumerate(reasons) if not reason]
-        opinions = self.labeller.compare([Comparison(
-            messages=prompts[index].prompt, a=pairs[index][0].text.strip(), b=pairs[index][1].text.strip(),
-            question=WHICH if (principle := drawn_from[index]) is None else principle.comparison) for index in asked])
+        opinions = self.labeller.compare([comparison_of(prompts[index].prompt, (pairs[index][0].text.strip(), pairs[index][1].text.strip()),
+                                                        drawn_from[index]) for index in asked])
         cut = [sum(reply.finish_reason == "length" for reply in pair) for pair in pairs]
         rows: list[dict[str, Any]] = [{"id": prompt.id, "reason": reason, "preference": None, "unfinished": count}
                                       for prompt, reason, count in zip(prompts, reasons, cut, strict=True)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 
 from auditor.errors import InputError, TrainingError
-from auditor.schema import Judgment, Prompt, RunSpec, user
+from auditor.schema import Judgment, Message, Prompt, RunSpec, user
 from auditor.schema import ModelSpec as Spec
 from auditor.training import labeller, rlaif
 from auditor.training.core.asking import Opinion
@@ -224,3 +225,37 @@ def test_the_shipped_recipes_read(name):
     recipe = read_recipe(name)
     assert recipe.stages[0].method == "labeller"
     assert recipe.stages[-1].method == "ppo"
+
+
+# -- by ratings -------------------------------------------------------------------------------------------------------
+
+
+def test_a_labeller_trained_on_ratings_labels_by_ratings(trained, tiny_checkpoint, files, tmp_path):
+    outcome = rlaif.train(config(files, labeller=str(trained), ask="rating"), stage(tmp_path, {"policy": tiny_checkpoint}))
+    assert outcome.measured["labeller"]["accuracy"]["low"] > 0.5
+    rows = [json.loads(line) for line in outcome.path.read_text().splitlines()]
+    assert rows
+    assert all(row["first_shown_first"] == row["first_shown_second"] for row in rows)
+    # P(first is better) = σ(r₁ − r₂), the ratings from 1 to 9.
+    ratings = RatingReward(Part(kind="labeller", uri=str(trained), gold=files["gold"], held_out=0.3), stage(tmp_path / "again", {}))
+    for row in rows:
+        first, second = (row["chosen"], row["rejected"]) if row["chosen_drawn"] == "first" else (row["rejected"], row["chosen"])
+        prompt = tuple(Message(**message) for message in row["prompt"])
+        left, right = ratings.labeller.rate([(prompt, first), (prompt, second)])
+        assert row["first_shown_first"] == pytest.approx(1 / (1 + math.exp(-4 * (left - right))), abs=1e-4)
+
+
+def test_ratings_need_standards_and_no_shots(trained, tiny_checkpoint, files, tmp_path):
+    bare = tmp_path / "constitution.toml"
+    bare.write_text('[[principle]]\nid = "p"\ncritique = "c"\nrevision = "r"\ncomparison = "Which?"\n')
+    where = stage(tmp_path / "run", {"policy": tiny_checkpoint})
+    with pytest.raises(InputError, match="'p' has no standard"):
+        rlaif.train(config(files, labeller=str(trained), ask="rating", constitution=str(bare)), where)
+    with pytest.raises(InputError, match="shots = 2 is for ask = pairwise"):
+        rlaif.train(config(files, labeller=str(trained), ask="rating", shots=2), where)
+
+
+def test_a_labeller_is_trained_and_measured_by_standard(tiny_checkpoint, files, tmp_path):
+    found = labeller.train(labeller.Config(data=files["gold"], ask="rating", constitution=SHIPPED, max_steps=1, batch_size=4, held_out=0.3),
+                           stage(tmp_path, {"policy": tiny_checkpoint}))
+    assert found.measured["after"]["rating_by_principle"]["n"] > 0

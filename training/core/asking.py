@@ -2,6 +2,8 @@
 
 The pairwise question is the audit's own (:mod:`auditor.judges.pairwise`), asked in both orders; a preamble, solved examples and a rationale
 written first are the options of Lee et al. 2023 (arXiv 2309.00267, section 2). The rating question is that of their d-RLAIF (section 2.3.2).
+Two answers can also be compared by rating each: P(a is better) = σ(rating of a − rating of b), the model that a labeller's ratings are trained
+with (:func:`auditor.training.labeller.rating_loss`). No order is shown then, so none is preferred.
 """
 
 from __future__ import annotations
@@ -10,36 +12,39 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from auditor.errors import EngineError, InputError
-from auditor.judges.pairwise import MIN_MASS, OPTIONS, PREFIX, WHICH, combine, conversation, pairwise_requests
+from auditor.judges.pairwise import MIN_MASS, OPTIONS, PREFIX, WHICH, combine, conversation, judgment, pairwise_requests
 from auditor.models.resolve import open_model
-from auditor.schema import Generation, Judgment, Message, Model, Preference, Request, ask, assistant, score_options, user
+from auditor.schema import Generation, Judgment, JudgmentStatus, Message, Model, Preference, Request, ask, assistant, score_options, user
 from auditor.training.core.constitution import Principle, sample
 
 RATINGS = tuple("123456789")  # one token each: "10" would share its first token with "1"
+HALF_RANGE = 4.0  # of the ratings: (9 − 1)/2
 RATING_PREFIX = "Rating from 1 to 9:\n"  # ends so that no tokenizer merges the digit with what stands before it
 REASON = "Before you choose, say in one or two sentences what speaks for each answer."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two answers to one conversation. ``question`` is asked about them."""
+    """Two answers to one conversation. ``question`` is asked about them; or each is rated, by ``standard`` if there is one."""
 
     messages: tuple[Message, ...]
     a: str
     b: str
     question: str = WHICH
+    standard: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
     """How a labeller is asked: after a ``preamble``, after solved ``shots`` (comparisons whose better answer is a), with a rationale of at most
-    ``rationale_tokens`` tokens written first where ``chain_of_thought``."""
+    ``rationale_tokens`` tokens written first where ``chain_of_thought``. ``ask`` = rating rates each answer, and needs none of these."""
 
+    ask: Literal["pairwise", "rating"] = "pairwise"
     preamble: str = ""
     shots: tuple[Comparison, ...] = ()
     chain_of_thought: bool = False
@@ -54,9 +59,10 @@ class Opinion:
     rationale: str = ""
 
 
-def rating_request(messages: Sequence[Message], answer: str) -> Request:
-    """The question how good ``answer`` to ``messages`` is, from 1 to 9."""
-    text = f"{conversation(messages)}\nAnswer: {answer}\nHow good is this answer? Reply with one digit, from 1 (bad) to 9 (excellent)."
+def rating_request(messages: Sequence[Message], answer: str, standard: str = "") -> Request:
+    """The question how good ``answer`` to ``messages`` is, from 1 to 9; or how well it meets ``standard``, if one is given."""
+    asked = f"How well does this answer meet the standard: {standard}" if standard else "How good is this answer?"
+    text = f"{conversation(messages)}\nAnswer: {answer}\n{asked} Reply with one digit, from 1 (bad) to 9 (excellent)."
     return score_options([user(text), assistant(RATING_PREFIX)], RATINGS)
 
 
@@ -76,7 +82,7 @@ def rating(reply: Generation) -> float | None:
     if not math.isfinite(mass) or mass < MIN_MASS:
         return None
     value = float(expected_ratings(torch.tensor([[option.logprob for option in reply.logprobs]], dtype=torch.float64))[0])
-    return (value - 5.0) / 4.0
+    return (value - 5.0) / HALF_RANGE
 
 
 def gold_comparison(item: Preference, principles: Sequence[Principle] = (), seed: int = 0) -> Comparison | None:
@@ -84,13 +90,17 @@ def gold_comparison(item: Preference, principles: Sequence[Principle] = (), seed
     if item.label == 0.5:
         return None
     a, b = (item.chosen, item.rejected) if item.label > 0.5 else (item.rejected, item.chosen)
-    question = WHICH
-    if principles:
-        principle = sample(principles, seed, item.id, str(item.metadata.get("kind", "")))
-        if principle is None:
-            return None
-        question = principle.comparison
-    return Comparison(messages=item.prompt, a=a, b=b, question=question)
+    principle = sample(principles, seed, item.id, str(item.metadata.get("kind", ""))) if principles else None
+    if principles and principle is None:
+        return None
+    return comparison_of(item.prompt, (a, b), principle)
+
+
+def comparison_of(messages: tuple[Message, ...], texts: tuple[str, str], principle: Principle | None = None) -> Comparison:
+    """The question which of two ``texts`` is better, or better by ``principle``."""
+    if principle is None:
+        return Comparison(messages=messages, a=texts[0], b=texts[1])
+    return Comparison(messages=messages, a=texts[0], b=texts[1], question=principle.comparison, standard=principle.standard)
 
 
 class Labeller:
@@ -105,7 +115,9 @@ class Labeller:
         return {"role": "labeller", "uri": self.spec.uri, "weights_hash": self.spec.weights_hash}
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
-        """Each pair judged in both orders. Raises EngineError where the model leaves a question unanswered."""
+        """Each pair judged in both orders, or by both ratings. Raises EngineError where the model leaves a question unanswered."""
+        if self.manner.ask == "rating":
+            return self._by_rating(comparisons)
         plain = [request for item in comparisons for request in pairwise_requests(item.messages, item.a, item.b, item.question)]
         asked = [self._turns(request) for request in plain]
         rationales = self._rationales(asked) if self.manner.chain_of_thought else [""] * len(asked)
@@ -114,9 +126,21 @@ class Labeller:
         return [Opinion(judgment=combine(item.a, item.b, replies[2 * index], replies[2 * index + 1]), rationale=rationales[2 * index])
                 for index, item in enumerate(comparisons)]
 
-    def rate(self, answers: Sequence[tuple[Sequence[Message], str]]) -> list[float | None]:
-        """Expected rating of each (messages, answer), scaled to [−1, 1]; None where it cannot be read."""
-        return [rating(reply) for reply in answer(self.model, [rating_request(messages, text) for messages, text in answers])]
+    def rate(self, answers: Sequence[tuple[Sequence[Message], str]], standards: Sequence[str] = ()) -> list[float | None]:
+        """Expected rating of each (messages, answer), by its standard if there are any, scaled to [−1, 1]; None where it cannot be read."""
+        asked = [rating_request(messages, text, standard) for (messages, text), standard in zip(answers, standards or [""] * len(answers), strict=True)]
+        return [rating(reply) for reply in answer(self.model, asked)]
+
+    def _by_rating(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
+        """σ of the ratings' difference, as if it had been said in either order; no verdict where one rating cannot be read."""
+        sides = [(item.messages, text) for item in comparisons for text in (item.a, item.b)]
+        values = self.rate(sides, [item.standard for item in comparisons for _ in range(2)])
+        found = []
+        for item, left, right in zip(comparisons, values[::2], values[1::2], strict=True):
+            p = None if left is None or right is None else 1 / (1 + math.exp(-HALF_RANGE * (left - right)))
+            told: tuple[float | None, JudgmentStatus] = (p, "unparseable" if p is None else "judged")
+            found.append(Opinion(judgment=judgment(item.a, item.b, told, told, "by ratings")))
+        return found
 
     def _turns(self, request: Request) -> list[Message]:
         """The question in the labeller's manner, without the beginning of the reply."""

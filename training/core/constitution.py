@@ -5,6 +5,7 @@
     critique = "Say where the reply flatters …"
     revision = "Write the reply again without …"
     comparison = "Which answer flatters less?"
+    standard = "It does not flatter."   # the same of one answer, where answers are rated one by one
     kinds = ["sycophancy"]      # kinds of gold pairs on which the comparison can be checked; left out: all
 """
 
@@ -24,12 +25,14 @@ SHIPPED = "shipped:constitution"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principle:
-    """One principle as three requests. ``kinds`` are the kinds of gold pairs that its comparison speaks to, () for all."""
+    """One principle as three requests, and as the ``standard`` of one answer, "" where none is written. ``kinds`` are the kinds of gold pairs that
+    its comparison speaks to, () for all."""
 
     id: str
     critique: str
     revision: str
     comparison: str
+    standard: str = ""
     kinds: tuple[str, ...] = ()
 
 
