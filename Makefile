@@ -7,7 +7,7 @@ DEMO ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types unit bench bench-env bench-ppo-env wheel clean
+.PHONY: demo test lint types unit bench bench-env bench-ppo-env bench-trl-env wheel clean
 
 demo: $(VENV)/.ready
 	$(BIN)/auditor demo $(DEMO)
@@ -41,7 +41,7 @@ bench-env: .venv-bench/.ready
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt torch transformers accelerate 'lm-eval[hf]'
 	touch $@
 
-# TRL 1.12.0 is the last with a PPO trainer; a newer one has the reward and DPO trainers of today.
+# TRL 1.12.0 is the last with a PPO trainer; 1.16.0 has the reward and DPO trainers of today.
 bench-ppo-env: .venv-ppo/.ready
 
 .venv-ppo/.ready: constraints.txt
@@ -49,11 +49,18 @@ bench-ppo-env: .venv-ppo/.ready
 	.venv-ppo/bin/python -m pip install --quiet --constraint constraints.txt torch transformers accelerate peft datasets 'trl==1.12.0'
 	touch $@
 
+bench-trl-env: .venv-trl/.ready
+
+.venv-trl/.ready: constraints.txt
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt torch transformers accelerate peft datasets 'trl==1.16.0'
+	touch $@
+
 wheel: $(VENV)/.ready-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-ppo .types build dist auditor-demo
+	rm -rf $(VENV) .venv-bench .venv-ppo .venv-trl .types build dist auditor-demo
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("auditor needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
