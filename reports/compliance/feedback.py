@@ -1,0 +1,130 @@
+"""The six questions that an audit of AI feedback must answer, each answered from the store with its numbers, or marked open.
+
+A question is *answered* by measurements or records of the store alone; *partly* where they leave something out; *stated* where only the
+owner's words answer it; else it is *open*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from auditor.reports.build import GATE
+from auditor.reports.compliance.about import stated
+from auditor.reports.compliance.measured import measurement_of
+from auditor.reports.compliance.model import Fact, Measurement, Question, Source, Standing
+from auditor.reports.compliance.provenance import shapers
+from auditor.schema import Metric
+from auditor.store import StoredRun
+
+AGREEMENT = ("agreement", "cohen_kappa", "krippendorff_alpha", "human_ceiling", "alt_test_winning_rate")
+REWARDED = ("overoptimization.best_of_n_past_peak", "overoptimization.training_past_peak", "overoptimization.best_of_n_turning_point",
+            "verbosity.padded_preference", "verbosity.one_word_excess", "sycophancy.stance_flip")
+MOST_GROUPS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """What an audit of a source of feedback found: whose, in which run, and its metrics under the names of judge_agreement."""
+
+    name: str
+    run: StoredRun
+    metrics: tuple[Metric, ...]
+
+
+def questions(source: Source, measurements: Sequence[Measurement]) -> tuple[Question, ...]:
+    """All six, in their order."""
+    audited = audits_of_shapers(source)
+    return (_source(source), _standards(source), _agreement(source, audited), _bias(source, audited), _rewards(source, measurements), _monitoring(source))
+
+
+def audits_of_shapers(source: Source) -> list[Audited]:
+    """The newest complete audit in the store of each judge or reward model in the lineage, as the audited model or as a run's judge."""
+    found = []
+    for _, name, weights in shapers(source.run.spec.model.lineage):
+        for run in reversed(source.runs):
+            if not weights or run.status != "done" or not run.evidence:
+                continue
+            suite = "judge_agreement" if run.spec.model.weights_hash == weights else GATE if run.spec.judge and run.spec.judge.weights_hash == weights else ""
+            metrics = tuple(m for m in source.store.metrics(run.run_id) if suite and m.suite == suite and not m.group.startswith("judge:"))
+            if metrics:
+                found.append(Audited(name=name, run=run, metrics=metrics))
+                break
+    return found
+
+
+def _question(source: Source, key: str, text: str, measured: Standing, missing: str, facts: Sequence[Fact] = (),
+              rows: Sequence[Measurement] = ()) -> Question:
+    said = stated(source.options.about, f"feedback.{key}")
+    standing: Standing = "stated" if measured == "open" and said else measured
+    return Question(id=key, question=text, standing=standing, facts=tuple(facts), measurements=tuple(rows), stated=said,
+                    open="" if measured == "answered" else missing)
+
+
+def _source(source: Source) -> Question:
+    lineage = source.run.spec.model.lineage
+    facts = [Fact(label=kind.capitalize(), text=name + (f", weights {weights}" if weights else "")) for kind, name, weights in shapers(lineage)]
+    facts += [Fact(label="Training data", text=f"{uri}: SHA-256 {digest}") for uri, digest in lineage.get("data_hashes", {}).items()]
+    known = "answered" if shapers(lineage) else "partly" if facts else "open"
+    missing = ("No judge or reward is named in the lineage, so the labels came with the data; who gave them is not in the store." if facts
+               else "The checkpoint carries no lineage: where its feedback came from is unknown to the store.")
+    return _question(source, "source", "Where did the feedback come from?", known, missing, facts)
+
+
+def _standards(source: Source) -> Question:
+    lineage = source.run.spec.model.lineage
+    config = lineage.get("config", {})
+    keys = [key for key in ("question", "constitution", "principles", "standard", "rubric", "ask") if config.get(key)]
+    facts = [Fact(label=key.capitalize(), text=str(config[key])) for key in keys]
+    facts += [Fact(label="Note of the training", text=str(note)) for note in lineage.get("notes", ())]
+    return _question(source, "standards", "By which standards was it given?", "partly" if keys else "open",
+                     "The instructions that raters or labellers followed are not in the store; state them in the about file (feedback.standards).", facts)
+
+
+def _agreement(source: Source, audited: Sequence[Audited]) -> Question:
+    rows, facts = _rows(source, audited, AGREEMENT, all_groups=False)
+    trained = shapers(source.run.spec.model.lineage)
+    missing = ("No complete audit of a source of feedback is in the store: run `auditor run SOURCE --suite judge_agreement` on what is named above."
+               if trained else "No source of feedback is known, so its agreement with people cannot be looked up.")
+    if rows and len(audited) < len(trained):
+        missing = "Some of what shaped the checkpoint was not audited: " + ", ".join(sorted({n for _, n, _ in trained} - {a.name for a in audited})) + "."
+    standing: Standing = "open" if not rows else "answered" if len(audited) == len(trained) else "partly"
+    return _question(source, "agreement", "Does it agree with people?", standing, missing, facts, rows)
+
+
+def _bias(source: Source, audited: Sequence[Audited]) -> Question:
+    rows, facts = _rows(source, audited, ("agreement", "first_position_bias"), all_groups=True)
+    missing = ("The items of that audit have kinds, topics or languages as groups, and no group of people." if rows else
+               "No audit of a source of feedback by group is in the store: agreement by topic and language comes with `--suite judge_agreement`.")
+    return _question(source, "bias", "Is it biased by group, topic or language?", "partly" if rows else "open", missing, facts, rows)
+
+
+def _rows(source: Source, audited: Sequence[Audited], wanted: Sequence[str], *, all_groups: bool) -> tuple[list[Measurement], list[Fact]]:
+    rows, facts = [], []
+    for one in audited:
+        chosen = [m for name in wanted for m in one.metrics if m.name == name and (m.group != "all") == all_groups and m.value is not None]
+        if chosen:
+            facts.append(Fact(label="Audited", text=f"{one.name} in run {one.run.run_id}"))
+            rows += [measurement_of(metric, source) for metric in chosen[:MOST_GROUPS]]
+    return rows, facts
+
+
+def _rewards(source: Source, measurements: Sequence[Measurement]) -> Question:
+    criteria = [one for one in measurements if one.key in REWARDED and one.metric is not None and one.metric.value is not None]
+    judged = {one.key for one in criteria}
+    plain = [measurement_of(m, source) for m in source.metrics if m.group == "all" and m.key in REWARDED and m.key not in judged and m.value is not None]
+    facts = [Fact(label="Accuracy on held-out pairs, by the lineage", text=f"{entry.get('name', 'reward')}: {entry['accuracy']}")
+             for entry in source.run.spec.model.lineage.get("rewards", ()) if isinstance(entry, dict) and entry.get("accuracy") is not None]
+    decided = any(one.outcome in ("pass", "fail") for one in criteria if one.key.startswith("overoptimization."))
+    standing: Standing = "answered" if decided else "partly" if criteria or plain else "open"
+    missing = ("Over-optimisation was not decided in this run; what is shown are its traces in length and agreement." if standing == "partly" else
+               "No measurement of how the reward behaves is in this run: add `--suite overoptimization --suite verbosity`.")
+    return _question(source, "rewards", "How does the reward behave when it is pushed?", standing, missing, facts, [*criteria, *plain])
+
+
+def _monitoring(source: Source) -> Question:
+    weights = source.run.spec.model.weights_hash
+    same = [run for run in source.runs if weights and run.spec.model.weights_hash == weights]
+    facts = [Fact(label="Runs of these weights in the store", text=f"{len(same)}, from {same[0].created} to {same[-1].created}")] if same else []
+    return _question(source, "monitoring", "How is it watched after release?", "open",
+                     "The store holds runs, not observations in use; state the plan in the about file (feedback.monitoring).", facts)
