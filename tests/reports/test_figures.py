@@ -15,6 +15,7 @@ from auditor.reports.figures import NARROW, WIDE, Row, bullet, domain, forest, r
 from auditor.reports.images import drawn, image
 from auditor.reports.suite_figures import binned
 from auditor.reports.svg import Scale, nice_step, wrap
+from auditor.reports.turning import _draw, turning_figure
 from auditor.schema import ConfidenceInterval, Metric
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -120,3 +121,29 @@ def test_images_say_their_size() -> None:
     assert figure.narrow.width == NARROW
     assert figure.wide.uri.startswith("data:image/svg+xml;base64,")
     assert image(bullet(ROWS[0])).height == 34
+
+
+def best_of(name, values, unit="proportion"):
+    return [Metric(suite="overoptimization", name=f"{name}_best_of_{n}", value=value, unit=unit, n=20, ci=ConfidenceInterval(low=value - 0.1, high=value + 0.1))
+            for n, value in values.items()]
+
+
+def test_gold_and_proxy_stand_over_the_distance():
+    gold, proxy = best_of("gold", {1: 0.6, 2: 0.62, 4: 0.55}), best_of("proxy", {1: 30.0, 2: 40.0, 4: 45.0}, "words")
+    fitted = {"alpha": 0.3, "beta": 0.4, "turning_point": 0.375}
+    curve = [Metric(suite="overoptimization", name=f"best_of_n_{name}", value=value) for name, value in fitted.items()]
+    figure = turning_figure([*gold, *proxy, *curve])
+    # ln 4 − 3/4 = .6363 nats, whose root is .798.
+    assert [row[:2] for row in figure.table.rows] == [("1", "0.00"), ("2", "0.44"), ("4", "0.80")]
+    drawing = _draw({"gold": dict(zip((1, 2, 4), gold, strict=True)), "proxy": dict(zip((1, 2, 4), proxy, strict=True))}, tuple(fitted.values()), WIDE)
+    root = ElementTree.fromstring(drawing)
+    assert len(root.findall(f"{SVG}circle")) == 6
+    path = root.find(f"{SVG}path").get("d")
+    heights = [float(point.split()[1]) for point in path[1:].split("L")]
+    # The top of the curve lies at the turning point; pixels are rounded, so several points share it.
+    assert np.mean(np.flatnonzero(np.array(heights) == min(heights))) == pytest.approx(60 * 0.375 / 0.7977, abs=1)
+    assert "dash" in drawing
+
+
+def test_no_curve_without_three_points_of_gold():
+    assert turning_figure(best_of("gold", {1: 0.6, 2: 0.62})) is None
