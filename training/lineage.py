@@ -61,11 +61,21 @@ def write_lineage(outcome: Outcome, stage: Stage, inputs: tuple[str, Sequence[st
     shaped = [before, *(read_lineage(uri) for uri in used if uri != start)]
     lineage = {
         "method": stage.method, "stage": stage.name, "config": to_dict(stage.config), "parents": [*([parent(start)] if start else []), *outcome.parents],
-        "data_hashes": {**before.get("data_hashes", {}), **outcome.data_hashes}, "judges": _together(shaped, "judges", outcome.judges),
+        "data_hashes": _data(shaped, outcome, stage.name), "judges": _together(shaped, "judges", outcome.judges),
         "rewards": _together(shaped, "rewards", outcome.rewards), "steps": outcome.steps, "measured": outcome.measured,
         "notes": _together(shaped, "notes", outcome.notes), "history": [*before.get("history", []), stage.method], **facts}
     write_json((outcome.path if outcome.path.is_dir() else outcome.path.parent) / NAME, to_dict(lineage))
     return lineage
+
+
+def _data(lineages: Sequence[Mapping[str, Any]], outcome: Outcome, stage: str) -> dict[str, str]:
+    """The data of all lineages, a reward model's or a labeller's included, and the stage's own; a source that changed in between stands twice."""
+    found: dict[str, str] = {}
+    named = [*((str(lineage.get("stage", "")), lineage.get("data_hashes", {})) for lineage in lineages), (stage, outcome.data_hashes)]
+    for place, hashes in named:
+        for source, digest in hashes.items():
+            found[source if found.get(source, digest) == digest else f"{source} ({place})"] = digest
+    return found
 
 
 def _together(lineages: Sequence[Mapping[str, Any]], key: str, own: Sequence[Any]) -> list[Any]:

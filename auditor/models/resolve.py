@@ -125,10 +125,10 @@ def _adapter(uri: str, path: Path) -> Checkpoint:
     if not base:
         raise ModelError(f"{path / 'adapter_config.json'} names no base_model_name_or_path; add the path or hub id of the base model")
     beside = next((folder / base for folder in (path, path.parent) if (folder / base).is_dir()), None)
-    if base == "smollm2" or _path(base).exists() or base.startswith("hf:"):
-        parent = resolve(base)
-    elif beside is not None:
+    if beside is not None:
         parent = resolve(str(beside))
+    elif base == "smollm2" or _path(base).exists() or base.startswith("hf:"):
+        parent = resolve(base)
     else:
         parent = resolve(f"hf:{base}")
     if parent.adapter is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def without_dropout(model: nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
+def _base(start: str, folder: Path) -> str:
+    """How an adapter in ``folder`` names its base: an earlier stage's checkpoint relatively, so that a run's folder can be moved as a whole."""
+    if start == "smollm2" or start.startswith("hf:"):
+        return start
+    place, run = Path(start).expanduser().resolve(), folder.resolve().parents[1]
+    return os.path.relpath(place, folder.resolve()) if place.is_relative_to(run) else str(place)
+
+
 def save_policy(engine: Any, net: PolicyNet, start: str, folder: Path) -> None:
     """Write a checkpoint that ``auditor run`` opens: an adapter where one was trained on a plain model, else the whole weights, float32."""
     adapted = hasattr(net.model, "merge_and_unload")
@@ -83,7 +92,7 @@ def save_policy(engine: Any, net: PolicyNet, start: str, folder: Path) -> None:
     def fill(target: Path) -> None:
         if as_adapter:
             for config in net.model.peft_config.values():
-                config.base_model_name_or_path = start if start == "smollm2" or start.startswith("hf:") else str(Path(start).expanduser().resolve())
+                config.base_model_name_or_path = _base(start, folder)
             net.model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
         else:
             model = net.model.merge_and_unload() if adapted else net.model
