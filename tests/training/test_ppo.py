@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from auditor.errors import InputError, TrainingError
 from auditor.training import ppo
 from auditor.training.core.journal import read_steps
-from auditor.training.core.rewards import Part
+from auditor.training.core.rewards import Part, Scale, combine
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
+from auditor.training.recipe import read_recipe
 
 BASE = {"limit": 32, "max_new_tokens": 8, "normalise_on": 64, "batch_size": 32, "minibatch_size": 32, "missing_eos_penalty": 1e-6,
         "reward": (Part(kind="even", raw=True),), "lr": 1e-2, "adam_eps": 1e-5, "entropy_floor": -1.0, "max_length": 256}
@@ -132,3 +134,19 @@ def test_missing_end_costs_the_penalty_or_replaces_the_score(tiny_checkpoint, tm
             assert steps[0]["score"] == pytest.approx(expected, rel=1e-5)
         else:
             assert steps[0]["score"] < steps[0]["reward"] - 1.5 * lost
+
+
+def test_a_verifier_that_fails_caps_the_total():
+    parts = (Part(name="style"), Part(kind="pattern", name="right", pattern="4", weight=0.5, cap=-1.0, raw=True))
+    scored = {"style": [3.0, 3.0, -5.0, 3.0], "right": [1.0, 0.0, 0.0, None]}
+    how = {"style": Scale(), "right": Scale()}
+    # 3 + ½; 3 + 0, capped at −1; −5, which is below the cap already; unknown.
+    assert combine(parts, scored, how) == [3.5, -1.0, -5.0, None]
+    silent = (parts[0], dataclasses.replace(parts[1], weight=0.0))
+    assert combine(silent, scored, how) == [3.0, -1.0, -5.0, None]
+
+
+def test_a_recipe_may_cap(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('[[stage]]\nmethod = "ppo"\n[[stage.reward]]\nkind = "model"\n[[stage.reward]]\nkind = "pattern"\npattern = "4"\ncap = -1\n')
+    assert read_recipe(str(path)).stages[0].config.reward[1].cap == -1.0

@@ -28,6 +28,7 @@ class Episode:
     finished: bool = True
 
 
+PASSED = 0.5  # a verifier's score from which its check is passed
 # A reward scores episodes: one number each, None where it cannot tell (never 0 for "cannot tell").
 Reward = Callable[[Sequence[Episode]], Sequence[float | None]]
 
@@ -41,13 +42,15 @@ class Part:
     earlier labeller stage made, gives), ``judge`` (how probably that model prefers the completion to the greedy reply, of at most
     ``against_tokens``, of the model ``against``, or of the policy so far), or the name of a callable passed to the Python API. The last two are
     measured first on the share ``held_out`` of the topics of ``gold``. Each component is standardised on the starting policy's samples before it
-    is weighed, unless ``raw``. One with ``name`` = gold and ``weight`` = 0 is logged, not optimised: the audit's suite overoptimization reads it.
+    is weighed, unless ``raw``. One with ``cap`` is a verifier: where its own score is below one half, the total is at most ``cap``, so that no
+    fluency outweighs a wrong answer. One with ``name`` = gold and ``weight`` = 0 is logged, not optimised: the audit's suite overoptimization reads it.
     """
 
     kind: str = "model"
     name: str = ""
     uri: str = ""
     weight: float = 1.0
+    cap: float | None = None
     pattern: str = ""
     raw: bool = False
     gold: str = "shipped:preferences"
@@ -156,16 +159,20 @@ def scales(parts: Sequence[Part], scored: Mapping[str, Sequence[float | None]]) 
 
 
 def combine(parts: Sequence[Part], scored: Mapping[str, Sequence[float | None]], how: Mapping[str, Scale]) -> list[float | None]:
-    """Weighted sum of the standardised components; None where any of them could not tell. One of weight 0 is only logged: it takes no part."""
-    parts = [part for part in parts if part.weight] or parts
+    """Weighted sum of the standardised components, at most ``cap`` where one that has it fails; None where any of them could not tell.
+
+    One of weight 0 without a cap is only logged: it takes no part.
+    """
+    parts = [part for part in parts if part.weight or part.cap is not None] or parts
     totals: list[float | None] = []
     for index in range(len(next(iter(scored.values())))):
         values = [scored[part.label][index] for part in parts]
         if any(value is None for value in values):
             totals.append(None)
         else:
-            totals.append(sum(part.weight * (value - how[part.label].mean) / how[part.label].sd
-                              for part, value in zip(parts, values, strict=True) if value is not None))
+            known = [(part, value) for part, value in zip(parts, values, strict=True) if value is not None]
+            total = sum(part.weight * (value - how[part.label].mean) / how[part.label].sd for part, value in known)
+            totals.append(min([total, *(part.cap for part, value in known if part.cap is not None and value < PASSED)]))
     return totals
 
 
@@ -174,7 +181,7 @@ def described(parts: Sequence[Part], rewards: Mapping[str, Reward]) -> tuple[dic
     found = []
     for part in parts:
         reward: Any = rewards[part.label]
-        facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight}
+        facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight, **({} if part.cap is None else {"cap": part.cap})}
         if hasattr(reward, "engine"):  # a model's word: whoever audits the policy must know whose
             facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": (reward.facts.get("measured") or {}).get("accuracy")}
         found.append(facts)
