@@ -4,6 +4,9 @@ Never edit a script that was released; append another. docs/store.md says what e
 
 No table has a primary key: DuckDB would build an index on the text key of every row, which costs more than the
 rows themselves. The writer replaces rows of equal key instead (`auditor.store.tables`).
+
+A new column of a table that is hash-chained (`auditor.store.chain`) must be one that may be NULL, and be added there: what is NULL is left
+out of a row's hash, so runs sealed before keep their heads.
 """
 
 from __future__ import annotations
@@ -60,4 +63,11 @@ CREATE TABLE training_step (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _TRAINING)
+_CHAIN = """
+ALTER TABLE run ADD COLUMN head VARCHAR;
+CREATE TABLE chain (
+    run_id VARCHAR NOT NULL, position BIGINT NOT NULL, table_name VARCHAR NOT NULL, row_key VARCHAR NOT NULL, link BLOB NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _TRAINING, _CHAIN)

@@ -15,7 +15,7 @@ from auditor.store import codec, journal
 if TYPE_CHECKING:
     import duckdb
 
-_RUN_COLUMNS = "run_id, created, finished, status, error, spec, evidence, git_commit, packages, hardware, journal_offset"
+_RUN_COLUMNS = "run_id, created, finished, status, error, spec, evidence, git_commit, packages, hardware, journal_offset, head"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,8 @@ class StoredRun:
 
     ``status`` is ``interrupted`` also for a run that says it is running while no process writes its journal (killed).
     ``pending`` is the number of records in the journal that the database does not hold yet: `auditor run --resume` stores
-    them. ``evidence`` is False for a run on part of the items.
+    them. ``evidence`` is False for a run on part of the items. ``head`` is the head of its hash chain, in hex; None if it is not sealed:
+    not done, or recorded before the store had chains.
     """
 
     run_id: str
@@ -38,6 +39,7 @@ class StoredRun:
     error: str | None = None
     evidence: bool = False
     pending: int = 0
+    head: str | None = None
 
     @property
     def record(self) -> RunRecord:
@@ -124,7 +126,7 @@ def journalled_runs(database: Path, known: set[str]) -> list[StoredRun]:
 
 
 def _stored_run(row: Mapping[str, Any], database: Path) -> StoredRun:
-    plain = {name: row[name] for name in ("run_id", "created", "finished", "error", "evidence", "git_commit")}
+    plain = {name: row[name] for name in ("run_id", "created", "finished", "error", "evidence", "git_commit", "head")}
     nested = {name: json.loads(row[name]) for name in ("packages", "hardware")}
     state = _state(database, row["run_id"], row["status"], row["journal_offset"])
     return StoredRun(spec=codec.spec_from_json(row["spec"]), **plain, **nested, **state)

@@ -10,6 +10,7 @@ from auditor.schema import canonical_json
 from auditor.store import codec
 from auditor.store.database import transaction
 from auditor.store.journal import Journal
+from auditor.store.seal import Seal, store_seal
 from auditor.store.tables import TABLES, replace_rows
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ def committed_offset(connection: duckdb.DuckDBPyConnection, run_id: str) -> int:
     return int(row[0]) if row else 0
 
 
-def transfer(connection: duckdb.DuckDBPyConnection, run_id: str, held: Journal) -> None:
-    """Store all journal lines beyond the run's offset, and the new offset, in one transaction."""
+def transfer(connection: duckdb.DuckDBPyConnection, run_id: str, held: Journal, seal: Seal | None = None) -> None:
+    """Store all journal lines beyond the run's offset, the new offset, and the seal if there is one, in one transaction.
+
+    A seal is that of all rows in the database but the run's own; the lines may change only this one.
+    """
     start = committed_offset(connection, run_id)
     if start >= held.size:
         return
@@ -35,6 +39,8 @@ def transfer(connection: duckdb.DuckDBPyConnection, run_id: str, held: Journal) 
             pending.add(line)
         pending.flush()
         connection.execute("UPDATE run SET journal_offset = ? WHERE run_id = ?", [held.size, run_id])
+        if seal is not None:
+            store_seal(connection, run_id, seal)
 
 
 class _Pending:

@@ -24,6 +24,7 @@ from auditor.schema import Metric, Reply, Request, RunRecord, Sample, Score, Ver
 from auditor.store import codec, journal, lines
 from auditor.store.database import connect
 from auditor.store.journal import Journal
+from auditor.store.seal import Seal, seal_rows
 from auditor.store.transfer import transfer
 
 log = logging.getLogger(__name__)
@@ -129,13 +130,13 @@ class RunWriter:
         finished = _now() if status in ("failed", "done") else None
         self._append([{"table": "status", "n": 1, "status": status, "error": error, "finished": finished}])
 
-    def commit(self, *, wait: float = _PATIENCE) -> None:
-        """Take over into the database what the journal holds beyond it, in one transaction.
+    def commit(self, *, wait: float = _PATIENCE, seal: Seal | None = None) -> None:
+        """Take over into the database what the journal holds beyond it, in one transaction, with the seal of a finished run.
 
         Raises StoreLockedError if another process holds the database for longer than ``wait`` seconds.
         """
         with connect(self.database, read_only=False, wait=wait) as connection:
-            transfer(connection, self.record.run_id, self._journal)
+            transfer(connection, self.record.run_id, self._journal, seal)
         self._next_commit = time.monotonic() + COMMIT_EVERY
 
     def completed(self) -> dict[tuple[str, str, int, int, int], Reply]:
@@ -151,9 +152,12 @@ class RunWriter:
         return [codec.score_from_row(row) for row in rows]
 
     def finish(self) -> None:
-        """Record the run as done, commit everything (waiting up to a minute for the database) and delete the journal."""
-        self.status("done")
+        """Commit everything (waiting up to a minute for the database), seal the run, record it as done and delete the journal."""
         self._final_commit()
+        with connect(self.database, read_only=True, wait=FINAL_WAIT) as connection:
+            seal = seal_rows(connection, self.record.run_id)
+        self.status("done")
+        self._final_commit(seal)
         self._journal.remove()
         self._closed = True
 
@@ -202,14 +206,14 @@ class RunWriter:
             self._next_commit = time.monotonic() + COMMIT_EVERY
             log.warning("%s; the run goes on and is kept in its journal %s", error, self._journal.path)
 
-    def _final_commit(self) -> None:
+    def _final_commit(self, seal: Seal | None = None) -> None:
         try:
-            self.commit()
+            self.commit(seal=seal)
             return
         except StoreLockedError as error:
             log.warning("%s; waiting up to %.0f s", error, FINAL_WAIT)
         try:
-            self.commit(wait=FINAL_WAIT)
+            self.commit(wait=FINAL_WAIT, seal=seal)
         except StoreLockedError as error:
             recovery = f"`auditor run --resume {self.record.run_id} --db {self.database}` stores it"
             raise StoreLockedError(f"{error}. The journal {self._journal.path} holds everything: {recovery}") from error
