@@ -78,18 +78,26 @@ def run(
         db=db, resume=resume, strict=strict, output=output))
 
 
-@app.command(epilog="Example: `auditor report latest -o audit.html`")
+@app.command(epilog="Examples: `auditor report latest -o audit.html` · `auditor report latest --standard eu-ai-act --about about.toml` · "
+                    "`auditor report latest --format markdown -o MODEL_CARD.md`. A compliance report of a quick or limited run is refused (exit 2).")
 def report(
     run: RunName,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write; RUN.html by default.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write; RUN.html by default, `-` for standard output.")] = None,
     beside: Annotated[list[str] | None, typer.Option("--with", help="Another run to show beside it; repeat for several.", metavar="RUN")] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Leave out transcripts that may hold harmful text.")] = False,
+    standard: Annotated[str | None, typer.Option(help="Hold the measurements beside a standard's provisions, with gaps and sign-off.",
+                                                 metavar="eu-ai-act|nist-ai-rmf|iso-42001")] = None,
+    about: Annotated[Path | None, typer.Option(help="A TOML file with purpose, limits, owner and contact (see docs/about.toml).", metavar="FILE")] = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Make the compliance report of any run, stamped NOT EVIDENCE.")] = False,
+    output: Annotated[str, typer.Option("--format", help="json and markdown (a model card) also work without --standard.",
+                                        metavar="html|json|markdown")] = "html",
     db: Database = DEFAULT_DB,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
-    from auditor.cli.reading import report_command
+    """Write one self-contained page about a run: the audit report, or with --standard the compliance report."""
+    from auditor.cli.compliance import ReportArguments, report_command
 
-    report_command(db, run, out, beside or [], redact)
+    report_command(ReportArguments(run=run, out=out, beside=tuple(beside or ()), redact=redact, db=db, standard=standard, about=about, draft=draft,
+                                   output=output))
 
 
 @app.command(epilog="Example: `auditor runs --format json`")

@@ -21,6 +21,14 @@ AGREEMENT = ("agreement", "cohen_kappa", "krippendorff_alpha", "human_ceiling", 
 REWARDED = ("overoptimization.best_of_n_past_peak", "overoptimization.training_past_peak", "overoptimization.best_of_n_turning_point",
             "verbosity.padded_preference", "verbosity.one_word_excess", "sycophancy.stance_flip")
 MOST_GROUPS = 24
+QUESTIONS = {
+    "source": "Where did the feedback come from?",
+    "standards": "By which standards was it given?",
+    "agreement": "Does it agree with people?",
+    "bias": "Is it biased by group, topic or language?",
+    "rewards": "How does the reward behave when it is pushed?",
+    "monitoring": "How is it watched after release?",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +61,10 @@ def audits_of_shapers(source: Source) -> list[Audited]:
     return found
 
 
-def _question(source: Source, key: str, text: str, measured: Standing, missing: str, facts: Sequence[Fact] = (),
-              rows: Sequence[Measurement] = ()) -> Question:
+def _question(source: Source, key: str, measured: Standing, missing: str, facts: Sequence[Fact] = (), rows: Sequence[Measurement] = ()) -> Question:
     said = stated(source.options.about, f"feedback.{key}")
     standing: Standing = "stated" if measured == "open" and said else measured
-    return Question(id=key, question=text, standing=standing, facts=tuple(facts), measurements=tuple(rows), stated=said,
+    return Question(id=key, question=QUESTIONS[key], standing=standing, facts=tuple(facts), measurements=tuple(rows), stated=said,
                     open="" if measured == "answered" else missing)
 
 
@@ -68,7 +75,7 @@ def _source(source: Source) -> Question:
     known = "answered" if shapers(lineage) else "partly" if facts else "open"
     missing = ("No judge or reward is named in the lineage, so the labels came with the data; who gave them is not in the store." if facts
                else "The checkpoint carries no lineage: where its feedback came from is unknown to the store.")
-    return _question(source, "source", "Where did the feedback come from?", known, missing, facts)
+    return _question(source, "source", known, missing, facts)
 
 
 def _standards(source: Source) -> Question:
@@ -77,7 +84,7 @@ def _standards(source: Source) -> Question:
     keys = [key for key in ("question", "constitution", "principles", "standard", "rubric", "ask") if config.get(key)]
     facts = [Fact(label=key.capitalize(), text=str(config[key])) for key in keys]
     facts += [Fact(label="Note of the training", text=str(note)) for note in lineage.get("notes", ())]
-    return _question(source, "standards", "By which standards was it given?", "partly" if keys else "open",
+    return _question(source, "standards", "partly" if keys else "open",
                      "The instructions that raters or labellers followed are not in the store; state them in the about file (feedback.standards).", facts)
 
 
@@ -89,14 +96,14 @@ def _agreement(source: Source, audited: Sequence[Audited]) -> Question:
     if rows and len(audited) < len(trained):
         missing = "Some of what shaped the checkpoint was not audited: " + ", ".join(sorted({n for _, n, _ in trained} - {a.name for a in audited})) + "."
     standing: Standing = "open" if not rows else "answered" if len(audited) == len(trained) else "partly"
-    return _question(source, "agreement", "Does it agree with people?", standing, missing, facts, rows)
+    return _question(source, "agreement", standing, missing, facts, rows)
 
 
 def _bias(source: Source, audited: Sequence[Audited]) -> Question:
     rows, facts = _rows(source, audited, ("agreement", "first_position_bias"), all_groups=True)
     missing = ("The items of that audit have kinds, topics or languages as groups, and no group of people." if rows else
                "No audit of a source of feedback by group is in the store: agreement by topic and language comes with `--suite judge_agreement`.")
-    return _question(source, "bias", "Is it biased by group, topic or language?", "partly" if rows else "open", missing, facts, rows)
+    return _question(source, "bias", "partly" if rows else "open", missing, facts, rows)
 
 
 def _rows(source: Source, audited: Sequence[Audited], wanted: Sequence[str], *, all_groups: bool) -> tuple[list[Measurement], list[Fact]]:
@@ -119,12 +126,12 @@ def _rewards(source: Source, measurements: Sequence[Measurement]) -> Question:
     standing: Standing = "answered" if decided else "partly" if criteria or plain else "open"
     missing = ("Over-optimisation was not decided in this run; what is shown are its traces in length and agreement." if standing == "partly" else
                "No measurement of how the reward behaves is in this run: add `--suite overoptimization --suite verbosity`.")
-    return _question(source, "rewards", "How does the reward behave when it is pushed?", standing, missing, facts, [*criteria, *plain])
+    return _question(source, "rewards", standing, missing, facts, [*criteria, *plain])
 
 
 def _monitoring(source: Source) -> Question:
     weights = source.run.spec.model.weights_hash
     same = [run for run in source.runs if weights and run.spec.model.weights_hash == weights]
     facts = [Fact(label="Runs of these weights in the store", text=f"{len(same)}, from {same[0].created} to {same[-1].created}")] if same else []
-    return _question(source, "monitoring", "How is it watched after release?", "open",
+    return _question(source, "monitoring", "open",
                      "The store holds runs, not observations in use; state the plan in the about file (feedback.monitoring).", facts)

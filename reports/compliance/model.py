@@ -88,6 +88,11 @@ class ControlView:
     coverage: Coverage
     shown: tuple[Shown, ...]
 
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Each measurement of the control once."""
+        return tuple({(one.key, one.id): one for part in self.shown for one in part.measurements}.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapGroup:
@@ -159,6 +164,7 @@ class Compliance:
     limits: tuple[tuple[str, str], ...]
     titles: Mapping[str, str]
     judge: JudgeView
+    gate: tuple[Verdict, ...] = ()
 
     @property
     def about(self) -> About:
