@@ -92,6 +92,12 @@ class Rows:
         return [_sha256(text.encode("utf-8")).digest() for text in self.texts]
 
 
+def canonical(table: Chained, row: Mapping[str, Any]) -> str:
+    """The canonical text of one row, given by its columns; what :func:`rows_of` gives for many at once."""
+    present = {name: int(row[name]) if name in table.integers else row[name] for name in table.columns if row[name] is not None}
+    return json.dumps([table.name, present], ensure_ascii=False, separators=(",", ":"))
+
+
 def extend(link: bytes, hashes: Sequence[bytes]) -> list[bytes]:
     """The links after ``link`` that rows of these hashes add to the chain."""
     links = []
@@ -154,6 +160,11 @@ def _joined(start: str, members: Sequence[tuple[str, Encoded]], end: str, n: int
     template = start.replace("%", "%%") + template[leads:] + end
     rows = [template % row for row in zip(*columns, strict=True)] if columns else [template.replace("%%", "%")] * n
     return rows if leads else [row.replace(start + ",", start, 1) for row in rows]
+
+
+def values_of(batch: pyarrow.RecordBatch) -> list[list[Any]]:
+    """The Python values of each column, none of which may hold a NULL."""
+    return [_values(column) for column in batch.columns]
 
 
 def _encoded(column: pyarrow.Array, *, whole: bool, strict: bool) -> Encoded:

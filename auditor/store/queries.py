@@ -18,6 +18,7 @@ from auditor.schema import Baseline, Metric, Sample, Verdict
 from auditor.store import codec, journal
 from auditor.store.database import connect
 from auditor.store.records import StoredRun, Transcript, journalled_runs, stored_runs, transcript_from_row
+from auditor.store.verify import Verification, verify_rows
 
 if TYPE_CHECKING:
     import duckdb
@@ -109,6 +110,19 @@ class Store:
     def earlier_runs(self, weights_hash: str, before: str) -> list[StoredRun]:
         """Runs of the same weights created before the time ``before`` (ISO 8601, as `StoredRun.created`), the oldest first."""
         return [run for run in self.runs() if run.spec.model.weights_hash == weights_hash and run.created < before]
+
+    def head(self, run_id: str) -> str | None:
+        """The head of a run's hash chain, in hex; None if it is not sealed. ``run_id`` as for :meth:`run`."""
+        return self.run(run_id).head
+
+    def verify(self, run_id: str, head: str | None = None) -> Verification:
+        """Check every row of a run against its hash chain, and the chain against a ``head`` (hex) kept elsewhere.
+
+        Without one, agreement means only that the store agrees with itself: whoever can write it could have rebuilt the chain.
+        Raises InputError for a run that is not sealed.
+        """
+        with self.session(), self._reading() as connection:
+            return verify_rows(connection, self.run(run_id).run_id, head)
 
     def metrics(self, run_id: str) -> list[Metric]:
         """A run's metrics, suite by suite as they were recorded. ``run_id`` as for :meth:`run`."""

@@ -56,7 +56,7 @@ def store_seal(connection: duckdb.DuckDBPyConnection, run_id: str, seal: Seal) -
         connection.register("incoming", entries)
         try:
             connection.execute("INSERT INTO chain (run_id, position, table_name, row_key, link) "
-                               "SELECT ?, position, table_name, row_key, link FROM incoming ORDER BY position", [run_id])
+                               "SELECT ?, position, table_name, row_key, link FROM incoming", [run_id])
         finally:
             connection.unregister("incoming")
     connection.execute("UPDATE run SET head = ? WHERE run_id = ?", [seal.head.hex(), run_id])
