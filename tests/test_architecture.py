@@ -21,10 +21,11 @@ ALLOWED = {
     "auditor/store": BASE | ITEMS,
     "auditor/verdict.py": BASE | ITEMS,
     "auditor/judges": BASE | ITEMS,
+    "auditor/compare": BASE | ITEMS | {"auditor.store", "auditor.verdict"},
     "auditor/engine": BASE | ITEMS | {"auditor.models", "auditor.store", "auditor.verdict", "auditor.judges", "auditor.suites"},
     "suites": BASE | ITEMS | {"auditor.judges"},
     "training": BASE | ITEMS | {"auditor.models", "auditor.judges"},
-    "reports": BASE | {"auditor.store"},
+    "reports": BASE | {"auditor.store", "auditor.compare.result"},
 }
 
 

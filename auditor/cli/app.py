@@ -100,6 +100,35 @@ def report(
                                    output=output))
 
 
+@app.command(epilog="Examples: `auditor compare main.duckdb candidate.duckdb --policy gate.toml` · `auditor compare RUN latest --strict` · "
+                    "`auditor compare A B -o summary.md -o junit.xml -o gate.html`. Exit codes: 0 the gate passes, 1 worse than the policy allows, "
+                    "2 not comparable or bad input, 4 undecided (under --strict also where anything required is).")
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="The baseline, then one or more candidates: each a run of --db, DB_FILE:RUN, or DB_FILE for its latest.",
+                                              metavar="BASELINE CANDIDATE...")],
+    policy: Annotated[Path | None, typer.Option(help="What a candidate must not lose; `auditor init` writes one. None: no worse on any headline.")] = None,
+    output: Annotated[str | None, typer.Option("--format", help="text by default.", metavar="text|markdown|json|junit|html")] = None,
+    out: Annotated[list[Path] | None, typer.Option("-o", "--out", help="Write to a file; repeat for several, whose endings say the format.")] = None,
+    suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="Compare this suite only; repeat for several.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where anything required is inconclusive or not assessed.")] = False,
+    redact: Annotated[bool, typer.Option("--redact", help="Leave out transcripts that may hold harmful text.")] = False,
+    db: Database = DEFAULT_DB,
+) -> int:
+    """Compare runs on the same items and hold them against a policy: better, worse, equivalent or inconclusive, each with its interval."""
+    from auditor.cli.comparing import CompareArguments, compare_command
+
+    return compare_command(CompareArguments(runs=tuple(runs), db=db, policy=policy, output=output, out=tuple(out or ()), suites=tuple(suite or ()),
+                                            strict=strict, redact=redact))
+
+
+@app.command(epilog="Example: `auditor init gate.toml`")
+def init(path: Annotated[Path, typer.Argument(help="The file to write; an existing one is never replaced.")] = Path("gate.toml")) -> None:
+    """Write a policy file for `auditor compare`, with comments, over the headline measurements of the shipped suites."""
+    from auditor.cli.comparing import init_command
+
+    init_command(path)
+
+
 @app.command(epilog="Example: `auditor runs --format json`")
 def runs(db: Database = DEFAULT_DB, output: Form = "text") -> None:
     """List the runs in the database."""

@@ -1,0 +1,1 @@
+"""Runs compared on the same items: differences with their outcomes, a policy's gate, a ranking, what changed most."""
