@@ -150,6 +150,20 @@ def show(
     show_command(db, run, samples, output)
 
 
+@app.command(epilog="Examples: `auditor verify latest --head 9f2c…` · `auditor verify audit.html`. Exit codes: 0 everything agrees, 1 something does not, "
+                    "2 bad input or not sealed, 4 a report of another version whose text cannot be compared.")
+def verify(
+    target: Annotated[str, typer.Argument(help="A run, as for `show`, or the HTML file of a report.", metavar="RUN|REPORT.html")],
+    head: Annotated[str | None, typer.Option(help="The head of the run's hash chain, from where it was kept: a log, a signed file.", metavar="HASH")] = None,
+    db: Database = DEFAULT_DB,
+    output: Form = "text",
+) -> int:
+    """Find rows that were changed, dropped, added or reordered since the run was recorded, and reports whose text is not the store's."""
+    from auditor.cli.verifying import verify_command
+
+    return verify_command(db, target, head, output)
+
+
 @app.command(epilog="Examples: `auditor suites` · `auditor suites refusal` · `auditor suites refusal --prompts prompts.jsonl`")
 def suites(
     name: Annotated[str | None, typer.Argument(help="One suite, in detail.", metavar="SUITE")] = None,
@@ -161,6 +175,20 @@ def suites(
     from auditor.cli.describing import suites_command
 
     suites_command(name, prompts, output)
+
+
+@app.command(epilog="Examples: `auditor score latest` · `auditor score RUN --suite refusal`. Exit codes as of `auditor run`.")
+def score(
+    name: RunName,
+    suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="A suite to score again; repeat for several. All of the run's by default.")] = None,
+    db: Database = DEFAULT_DB,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where something required is inconclusive or not assessed.")] = False,
+    output: Form = "text",
+) -> int:
+    """Score a finished run again from its stored replies: no model is loaded. Makes a new run, which names the old one."""
+    from auditor.cli.scoring import score_command
+
+    return score_command(db, name, tuple(suite or ()), strict, output)
 
 
 @app.command(epilog="Examples: `auditor train rlhf` · `auditor train dpo --set dpo.lr=1e-4 --set seed=1 --out mine` · "

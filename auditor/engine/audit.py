@@ -47,7 +47,7 @@ class AuditOptions:
 
 @dataclass(slots=True, kw_only=True)
 class Prepared:
-    """A checked request, models loaded, nothing recorded yet."""
+    """A checked request, models loaded, nothing recorded yet. ``judge`` None asks ``judge_model`` in pairs; ``gate_samples`` None are the shipped ones."""
 
     spec: RunSpec
     db: Path
@@ -61,6 +61,8 @@ class Prepared:
     embed_name: str
     training: TrainingSteps | None = None
     drift: Drift | None = None
+    judge: Judge | None = None
+    gate_samples: list[Sample] | None = None
 
 
 def prepare(options: AuditOptions) -> Prepared:

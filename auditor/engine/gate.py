@@ -31,7 +31,9 @@ def open_gate(prepared: Prepared, writer: RunWriter, recorded: Mapping[tuple[str
     suite = load_suite("judge_agreement")
     spec = prepared.spec
     limit = spec.limit if spec.limit is not None else (QUICK_LIMIT if spec.profile == "quick" else None)
-    samples = select(load_samples(suite.load, None, GATE), limit, spec.seed)
+    samples = prepared.gate_samples
+    if samples is None:
+        samples = select(load_samples(suite.load, None, GATE), limit, spec.seed)
     writer.samples(GATE, samples)
     run = SuiteRun(suite=suite, name=GATE, samples=samples, writer=writer, progress=progress, context=Context(seed=spec.seed),
                    engines=Engines(model=prepared.judge_model), recorded={key: reply for key, reply in recorded.items() if key[0] == GATE})
@@ -40,7 +42,7 @@ def open_gate(prepared: Prepared, writer: RunWriter, recorded: Mapping[tuple[str
     writer.metrics(metrics)
     writer.verdicts(verdicts)
     passed, _ = gate(verdicts)
-    return PairwiseJudge(prepared.judge_model), passed
+    return prepared.judge or PairwiseJudge(prepared.judge_model), passed
 
 
 def _for_gate(criterion: Criterion) -> Criterion:

@@ -140,6 +140,11 @@ def reply_columns(pairs: Sequence[tuple[Request, Reply]]) -> Columns:
     }
 
 
+def asked(request: Request) -> tuple[str, ...]:
+    """What a request asks, as its row in the generation table holds it in the columns ASKED."""
+    return request.kind, dump_messages(request.messages), dump(request.options), _dump_sampling(request.sampling)
+
+
 def reply_from_row(row: Mapping[str, Any]) -> Reply:
     """The Generation or Judgment of a row of the generation table."""
     if row["judgment"] is not None:
