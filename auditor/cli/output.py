@@ -26,7 +26,7 @@ def run_object(store: Store, run_id: str) -> dict[str, Any]:
     run = store.run(run_id)
     return {
         "run_id": run.run_id, "model": run.spec.model.uri, "status": run.status, "evidence": run.evidence, "created": run.created,
-        "finished": run.finished, "spec": {**to_dict(run.spec), "hash": run.spec.hash},
+        "finished": run.finished, "head": run.head, "spec": {**to_dict(run.spec), "hash": run.spec.hash},
         "environment": {"git_commit": run.git_commit, "packages": dict(run.packages), "hardware": dict(run.hardware)},
         "metrics": [to_dict(metric) for metric in store.metrics(run.run_id)],
         "verdicts": [to_dict(verdict) for verdict in store.verdicts(run.run_id)],
@@ -83,6 +83,7 @@ def print_metrics(store: Store, run: StoredRun) -> None:
     table("Verdicts", ("verdict", "criterion", "measured", "must be"), verdict_rows(verdicts))
     if not run.evidence:
         print("NOT EVIDENCE: this run asked only a part of the items.")
+    print(f"head of the hash chain: {run.head or 'none, the run is not sealed'}")
 
 
 def _metric_row(metric: Metric) -> tuple[str, ...]:

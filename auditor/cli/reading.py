@@ -17,7 +17,8 @@ def runs_command(db: Path, output: str) -> None:
     runs = Store.open(db).runs()
     if output == "json":
         print_json({"runs": [{"run_id": run.run_id, "model": run.spec.model.uri, "status": run.status, "created": run.created, "profile": run.spec.profile,
-                              "limit": run.spec.limit, "evidence": run.evidence, "suites": to_dict(run.spec.suites), "pending": run.pending} for run in runs]})
+                              "limit": run.spec.limit, "evidence": run.evidence, "suites": to_dict(run.spec.suites), "pending": run.pending,
+                              "head": run.head} for run in runs]})
         return
     rows = [(run.run_id, short(run.spec.model.uri), run.status, run.created, run.spec.profile + (f", limit {run.spec.limit}" if run.spec.limit else ""),
              ", ".join(run.spec.suites)) for run in runs]

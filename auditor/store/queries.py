@@ -122,7 +122,7 @@ class Store:
         Raises InputError for a run that is not sealed.
         """
         with self.session(), self._reading() as connection:
-            return verify_rows(connection, self.run(run_id).run_id, head)
+            return verify_rows(connection, self._resolve(run_id), head)
 
     def metrics(self, run_id: str) -> list[Metric]:
         """A run's metrics, suite by suite as they were recorded. ``run_id`` as for :meth:`run`."""

@@ -63,7 +63,8 @@ def verify_rows(connection: duckdb.DuckDBPyConnection, run_id: str, expected: st
 
 def _heads(connection: duckdb.DuckDBPyConnection, run_id: str) -> tuple[str, str]:
     """The run's stored head and the last link of its chain, "" where there is none."""
-    status, stored = connection.execute("SELECT status, head FROM run WHERE run_id = ?", [run_id]).fetchall()[0]
+    found = connection.execute("SELECT status, head FROM run WHERE run_id = ?", [run_id]).fetchall()
+    status, stored = found[0] if found else ("not in the database yet", None)
     last = connection.execute("SELECT hex(link) FROM chain WHERE run_id = ? ORDER BY position DESC LIMIT 1", [run_id]).fetchall()
     if stored is None and not last:
         why = "it was recorded by a version without hash chains" if status == "done" else f"only a run that is done has a chain, this one is {status}"
