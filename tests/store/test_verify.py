@@ -54,7 +54,6 @@ def found(one: verify.Verification) -> list[tuple]:
     ("UPDATE score SET answer = 'answer 71' WHERE sample_id = 'item-7'", ("score", "tone", "item-7", 0, "rate", 0, 0)),
     ("UPDATE score SET value = NULL WHERE sample_id = 'item-7'", ("score", "tone", "item-7", 0, "rate", 0, 0)),
     ("UPDATE score SET value = 'nan' WHERE sample_id = 'item-7'", ("score", "tone", "item-7", 0, "rate", 0, 0)),
-    ("UPDATE score SET value = '-0.0'::DOUBLE WHERE sample_id = 'item-0'", ("score", "tone", "item-0", 0, "rate", 0, 0)),
     ("UPDATE metric SET value = 0.26 WHERE name = 'other'", ("metric", "tone", "other", "all")),
     ("UPDATE metric SET n_unscored = 0 WHERE name = 'other'", ("metric", "tone", "other", "all")),
     ("UPDATE verdict SET outcome = 'pass'", ("verdict", "tone", "tone.rate", "all")),
