@@ -48,7 +48,8 @@ def main(
                     "4 undecided, 130 interrupted.")
 def run(
     model: Annotated[str | None, typer.Argument(help="A folder of safetensors, a LoRA adapter folder, a GGUF file, `hf:org/name`, "
-                                                     "`recorded:FILE.jsonl`, or `smollm2`, the embedded default.")] = None,
+                                                     "`recorded:FILE.jsonl`, or `smollm2`, the embedded default. "
+                                                     "`vllm:` before a name of weights runs them in vLLM.")] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="A suite to run; repeat for several. All by default.")] = None,
     profile: Annotated[str, typer.Option(help="quick: 40 items a suite, no evidence; standard: every item; full: also repeated draws.",
                                          metavar="quick|standard|full")] = "standard",
@@ -63,6 +64,8 @@ def run(
     batch_size: Annotated[int | None, typer.Option(help="Rows in a batch; by default the engine chooses.", min=1)] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads; by default torch chooses.", min=1)] = None,
     reasoning_tokens: Annotated[int, typer.Option(help="Tokens that a reasoning model may think before its answer.", min=0)] = 512,
+    engine_arg: Annotated[list[str] | None, typer.Option(help="Passed on to vLLM, for instance tensor_parallel_size=2; repeat for several.",
+                                                         metavar="NAME=VALUE")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random draw and the choice of a subset.")] = 0,
     db: Database = DEFAULT_DB,
     resume: Annotated[str | None, typer.Option(help="Go on with an interrupted run; its own options are used.", metavar="RUN")] = None,
@@ -75,6 +78,7 @@ def run(
     return run_command(RunArguments(
         model=model, suites=tuple(suite or ()), profile=profile, limit=limit, baseline=baseline, judge=judge, items=tuple(items or ()),
         system=system, embedder=embedder, dtype=dtype, batch_size=batch_size, threads=threads, reasoning_tokens=reasoning_tokens, seed=seed,
+        engine_args=tuple(engine_arg or ()),
         db=db, resume=resume, strict=strict, output=output))
 
 
@@ -189,6 +193,21 @@ def score(
     from auditor.cli.scoring import score_command
 
     return score_command(db, name, tuple(suite or ()), strict, output)
+
+
+@app.command(epilog="Examples: `auditor engines smollm2 vllm:smollm2` · `auditor engines ./checkpoint openai:name@http://127.0.0.1:8000/v1 --limit 20`")
+def engines(
+    models: Annotated[list[str], typer.Argument(help="The same model under two or more engines; the first is the reference.", metavar="MODEL OTHER...")],
+    suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="A suite whose questions are asked; repeat for several. All by default.")] = None,
+    limit: Annotated[int, typer.Option(help="Items a suite.", min=1)] = 24,
+    engine_arg: Annotated[list[str] | None, typer.Option(help="Passed on to vLLM; repeat for several.", metavar="NAME=VALUE")] = None,
+    output: Form = "text",
+) -> int:
+    """Ask the same questions of the same model under several engines, and print where the numbers part and by how much."""
+    from auditor.cli.engines import engines_command
+    from auditor.cli.running import engine_args
+
+    return engines_command(models, tuple(suite or ()), limit, engine_args(tuple(engine_arg or ())), output)
 
 
 @app.command(epilog="Examples: `auditor train rlhf` · `auditor train dpo --set dpo.lr=1e-4 --set seed=1 --out mine` · "

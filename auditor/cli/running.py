@@ -33,6 +33,7 @@ class RunArguments:
     batch_size: int | None = None
     threads: int | None = None
     reasoning_tokens: int = 512
+    engine_args: tuple[str, ...] = ()
     seed: int = 0
     resume: str | None = None
     strict: bool = False
@@ -84,11 +85,20 @@ def options(arguments: RunArguments) -> AuditOptions:
     if arguments.model is None:
         raise InputError("no model given; pass one (try `auditor run smollm2 --profile quick`), or --resume RUN")
     engine = EngineOptions(dtype=arguments.dtype, batch_rows=arguments.batch_size, threads=arguments.threads,
-                           reasoning_tokens=arguments.reasoning_tokens)
+                           reasoning_tokens=arguments.reasoning_tokens, engine_args=engine_args(arguments.engine_args))
     return AuditOptions(
         model=arguments.model, db=arguments.db, suites=arguments.suites, profile=arguments.profile, limit=arguments.limit,
         baseline=arguments.baseline, judge=arguments.judge, items=_items(arguments.items), system=_system(arguments.system),
         embedder=arguments.embedder, seed=arguments.seed, engine=engine)
+
+
+def engine_args(pairs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """NAME=VALUE pairs as typed, sorted. Raises InputError for one that is none."""
+    for pair in pairs:
+        name, separator, _ = pair.partition("=")
+        if not separator or not name.isidentifier():
+            raise InputError(f"--engine-arg {pair!r}: write NAME=VALUE, for instance tensor_parallel_size=2")
+    return tuple(sorted((name, value) for name, _, value in (pair.partition("=") for pair in pairs)))
 
 
 def _items(pairs: tuple[str, ...]) -> dict[str, Path]:

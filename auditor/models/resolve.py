@@ -12,19 +12,20 @@ from auditor.schema import Model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin", "model.pt", "consolidated.00.pth")
-FORMS = "a folder of safetensors, a LoRA adapter folder, a GGUF file, hf:org/name, recorded:FILE.jsonl, or smollm2"
+FORMS = "a folder of safetensors, a LoRA adapter folder, a GGUF file, hf:org/name, recorded:FILE.jsonl, smollm2, or any of the weights with vllm: before it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """How a model is run. ``batch_rows`` None lets the engine choose; ``threads`` None leaves torch's choice; ``pack`` False
-    keeps the layers as they are, for a model that is to be trained or saved."""
+    keeps the layers as they are, for a model that is to be trained or saved; ``engine_args`` are passed on to vLLM as they were typed."""
 
     dtype: str = "auto"
     batch_rows: int | None = None
     threads: int | None = None
     reasoning_tokens: int = 512
     pack: bool = True
+    engine_args: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,12 @@ def open_model(uri: str, options: EngineOptions | None = None) -> Model:
         from auditor.models.recorded import RecordedModel
 
         return RecordedModel(Path(uri.removeprefix("recorded:")))
+    if uri.startswith("vllm:"):
+        from auditor.models.vllm import VLLMModel
+
+        return VLLMModel(resolve(uri.removeprefix("vllm:")), options)
+    if options.engine_args:
+        raise ModelError(f"--engine-arg {options.engine_args[0][0]}=… is for vLLM; write vllm:{uri}, or leave it out")
     checkpoint = resolve(uri)
     from auditor.models.hf import HFModel
 
@@ -81,6 +88,8 @@ def absolute(uri: str) -> str:
     """The same model from any working folder: a path that exists is made absolute, every other name stays as it is."""
     if uri.startswith("recorded:"):
         return "recorded:" + absolute_path(uri.removeprefix("recorded:"))
+    if uri.startswith("vllm:"):
+        return "vllm:" + absolute(uri.removeprefix("vllm:"))
     return uri if uri == "smollm2" or uri.startswith("hf:") else absolute_path(uri)
 
 
