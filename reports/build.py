@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from auditor.reports import diagrams, environment, numbers, wording
+from auditor.reports import diagrams, environment, evidence, numbers, wording
 from auditor.reports.comparison import comparison
 from auditor.reports.figures import Row
 from auditor.reports.images import Figure, Table, drawn
@@ -89,10 +89,19 @@ def build_page(store: Store, run_id: str, *, suites: Mapping[str, Suite], redact
         settings=environment.settings(run),
         packages=environment.packages(run),
         hashes=environment.hashes(run),
+        carried=_carried(source, others or {}),
         earlier=_earlier(source),
         comparison=comparison(store, runs, first, [one for found in (others or {}).values() for one in found]),
         redact=redact,
     )
+
+
+def _carried(source: Source, others: Mapping[str, Sequence[Comparison]]) -> str:
+    """What is needed to make the page again: of each other run also whether its differences were given."""
+    beside = [[run.run_id, run.head, bool(others[name])] for name in others for run in [source.store.run(name)]]
+    verdicts = source.store.verdicts(source.run.run_id)
+    return evidence.carried(kind="audit", run=source.run.run_id, head=source.run.head, options={"redact": source.redact, "with": beside},
+                            numbers=evidence.numbers_of(source.metrics, verdicts), renderer=evidence.renderer(source.suites))
 
 
 def _title(source: Source, name: str) -> str:

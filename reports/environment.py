@@ -126,6 +126,7 @@ def hashes(run: StoredRun) -> Facts:
         "Weights": model.weights_hash,
         "Chat template": model.template_hash,
         "Run specification": run.spec.hash,
+        "Head of the hash chain": run.head or "none: the run is not sealed",
         "Source commit": run.git_commit,
     }
     items = tuple((f"Items of {suite} ({file})", digest) for suite, file, digest in run.spec.items)

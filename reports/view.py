@@ -122,6 +122,7 @@ class Page:
     settings: Facts
     packages: Facts
     hashes: Facts
+    carried: str
     earlier: tuple[tuple[str, ...], ...]
     comparison: Comparison | None = None
     redact: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from auditor.errors import InputError
-from auditor.reports import environment
+from auditor.reports import environment, evidence
 from auditor.reports.build import split_gate, suite_of
 from auditor.reports.compliance import gaps, measured, provenance
 from auditor.reports.compliance.feedback import questions
@@ -28,7 +28,7 @@ def assemble(store: Store, run_id: str, *, suites: Mapping[str, Suite], options:
     standard = read_standard(options.standard) if options.standard else None
     source = _read(store, run_id, suites, options)
     why = refuse_or_stamp(source)
-    head, items, others = provenance.chain_head(store, source.run.run_id), provenance.item_digests(source), provenance.other_runs(source)
+    head, items, others = source.run.head, provenance.item_digests(source), provenance.other_runs(source)
     rows = measured.measurements(source, standard)
     facts = provenance.records(source, head, items, others)
     controls = measured.controls(source, standard, rows, facts) if standard is not None else ()
@@ -40,7 +40,7 @@ def assemble(store: Store, run_id: str, *, suites: Mapping[str, Suite], options:
         gaps=gaps.gaps(source, rows, controls, asked, (items, head)),
         limits=tuple((suites[name].title, suites[name].limits) for name in names if name in suites and suites[name].limits),
         titles={name: suites[name].title if name in suites else humanise(name) for name in names},
-        judge=judge_view(source.run, source.metrics, source.verdicts, source.gate), gate=source.gate)
+        judge=judge_view(source.run, source.metrics, source.verdicts, source.gate), gate=source.gate, renderer=evidence.renderer(suites))
 
 
 def refuse_or_stamp(source: Source) -> str:

@@ -165,6 +165,7 @@ class Compliance:
     titles: Mapping[str, str]
     judge: JudgeView
     gate: tuple[Verdict, ...] = ()
+    renderer: str = ""
 
     @property
     def about(self) -> About:

@@ -7,10 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from auditor.reports import environment, glossary, wording
+from auditor.reports import environment, evidence, glossary, wording
 from auditor.reports.build import MOST_KEY_ROWS
 from auditor.reports.compliance import lines
-from auditor.reports.compliance.about import LABELS, NOT_STATED, stated
+from auditor.reports.compliance.about import LABELS, stated
+from auditor.reports.compliance.as_json import options_table
 from auditor.reports.compliance.model import Compliance, ControlView, Measurement
 from auditor.reports.compliance.provenance import outcomes_text, shapers
 from auditor.reports.images import Figure
@@ -41,13 +42,19 @@ def context(report: Compliance) -> dict[str, Any]:
         "statement": lines.statement(report), "headline": lines.headline(report), "summary_p": wording.summary_p(report.verdicts),
         "date": environment.date(report.run.created), "counts": [(o, sum(one.outcome == o for one in report.measurements)) for o in wording.ORDER],
         "rows": [lines.line(one, titles) for one in report.measurements], "line": lambda one: lines.line(one, titles), "counted": lines.counts_text,
-        "about": [(label, stated(report.about, name) or NOT_STATED) for name, label in LABELS.items()], "not_stated": NOT_STATED,
+        "about": [(label, stated(report.about, name)) for name, label in LABELS.items() if stated(report.about, name)],
+        "unstated": [label for name, label in LABELS.items() if not stated(report.about, name)],
         "identity": lines.facts_of_run(report), "model": environment.setup(report.run), "lineage": environment.lineage_facts(report.run.spec.model.lineage),
         "data_hashes": sorted(report.run.spec.model.lineage.get("data_hashes", {}).items()), "shapers": shapers(report.run.spec.model.lineage),
         "packages": environment.packages(report.run), "outcomes_text": outcomes_text, "coverage_counts": _coverage(report.controls),
         "figure": _figure(report.measurements, titles), "terms": {term: glossary.TERMS[term] for term in TERMS}, "general_method": glossary.METHOD,
-        "whole": lambda shown: "*" in shown.evidence.metrics,
+        "carried": _carried(report), "whole": lambda shown: "*" in shown.evidence.metrics,
     }
+
+
+def _carried(report: Compliance) -> str:
+    return evidence.carried(kind="compliance", run=report.run.run_id, head=report.chain_head, options=options_table(report),
+                            numbers=evidence.numbers_of(report.metrics, report.verdicts), renderer=report.renderer)
 
 
 def _coverage(controls: tuple[ControlView, ...]) -> list[tuple[str, str, int]]:

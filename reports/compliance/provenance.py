@@ -11,15 +11,10 @@ from typing import Any
 from auditor.reports import environment, numbers, wording
 from auditor.reports.build import split_gate
 from auditor.reports.compliance.model import Fact, ItemDigest, OtherRun, Source
-from auditor.store import Store, StoredRun
+from auditor.store import StoredRun
 
 COLUMNS = ("sample_id", "cluster_id", "messages", "target", "choices", "source", "metadata")
 NOT_SEALED = "not sealed"
-
-
-def chain_head(store: Store, run_id: str) -> str | None:
-    """The head of the run's hash chain; None where its rows are not sealed."""
-    return None
 
 
 def item_digests(source: Source) -> tuple[ItemDigest, ...]:
