@@ -66,6 +66,8 @@ def run(
     reasoning_tokens: Annotated[int, typer.Option(help="Tokens that a reasoning model may think before its answer.", min=0)] = 512,
     engine_arg: Annotated[list[str] | None, typer.Option(help="Passed on to vLLM, for instance tensor_parallel_size=2; repeat for several.",
                                                          metavar="NAME=VALUE")] = None,
+    cache: Annotated[bool | None, typer.Option("--cache/--no-cache", help="Take replies to questions that were asked before from the response cache; "
+                                                                          "by default for endpoints alone.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Decides every random draw and the choice of a subset.")] = 0,
     db: Database = DEFAULT_DB,
     resume: Annotated[str | None, typer.Option(help="Go on with an interrupted run; its own options are used.", metavar="RUN")] = None,
@@ -78,7 +80,7 @@ def run(
     return run_command(RunArguments(
         model=model, suites=tuple(suite or ()), profile=profile, limit=limit, baseline=baseline, judge=judge, items=tuple(items or ()),
         system=system, embedder=embedder, dtype=dtype, batch_size=batch_size, threads=threads, reasoning_tokens=reasoning_tokens, seed=seed,
-        engine_args=tuple(engine_arg or ()),
+        engine_args=tuple(engine_arg or ()), cache=cache,
         db=db, resume=resume, strict=strict, output=output))
 
 

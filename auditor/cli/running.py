@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from auditor.cli import Stopped
 from auditor.errors import InputError
-from auditor.schema import Verdict
+from auditor.schema import Model, Verdict
 
 if TYPE_CHECKING:
     from auditor.engine.audit import AuditOptions
@@ -34,6 +34,7 @@ class RunArguments:
     threads: int | None = None
     reasoning_tokens: int = 512
     engine_args: tuple[str, ...] = ()
+    cache: bool | None = None
     seed: int = 0
     resume: str | None = None
     strict: bool = False
@@ -72,9 +73,18 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
         print(f"note: {prepared.drift}", file=sys.stderr)
     try:
         with writer, Watching() as progress:
-            return run_id, execute(prepared, writer, progress)
+            verdicts = execute(prepared, writer, progress)
     except KeyboardInterrupt:
         raise Stopped(f"stopped; nothing is lost: go on with `auditor run --resume {run_id} --db {arguments.db}`") from None
+    _tell_cache(prepared.model)
+    return run_id, verdicts
+
+
+def _tell_cache(model: Model) -> None:
+    from auditor.models.responses import CachedModel
+
+    if isinstance(model, CachedModel) and model.found:
+        print(f"note: {model.found:,} of {model.found + model.asked:,} replies came from the response cache {model.path}", file=sys.stderr)
 
 
 def options(arguments: RunArguments) -> AuditOptions:
@@ -85,7 +95,7 @@ def options(arguments: RunArguments) -> AuditOptions:
     if arguments.model is None:
         raise InputError("no model given; pass one (try `auditor run smollm2 --profile quick`), or --resume RUN")
     engine = EngineOptions(dtype=arguments.dtype, batch_rows=arguments.batch_size, threads=arguments.threads,
-                           reasoning_tokens=arguments.reasoning_tokens, engine_args=engine_args(arguments.engine_args))
+                           reasoning_tokens=arguments.reasoning_tokens, engine_args=engine_args(arguments.engine_args), cache=arguments.cache)
     return AuditOptions(
         model=arguments.model, db=arguments.db, suites=arguments.suites, profile=arguments.profile, limit=arguments.limit,
         baseline=arguments.baseline, judge=arguments.judge, items=_items(arguments.items), system=_system(arguments.system),

@@ -94,7 +94,8 @@ def prepare(options: AuditOptions) -> Prepared:
         items=tuple((name, str(path.absolute()), file_sha256(path)) for name, path in sorted(options.items.items())), system=options.system,
         sampling={"dtype": options.engine.dtype, "batch_rows": options.engine.batch_rows, "threads": options.engine.threads,
                   "reasoning_tokens": options.engine.reasoning_tokens, "embedder": absolute_path(options.embedder) if options.embedder else None,
-                  **({"engine_args": [list(pair) for pair in options.engine.engine_args]} if options.engine.engine_args else {})},
+                  **({"engine_args": [list(pair) for pair in options.engine.engine_args]} if options.engine.engine_args else {}),
+                  **({} if options.engine.cache is None else {"cache": options.engine.cache})},
         epochs=FULL_EPOCHS if options.profile == "full" else 1, seed=options.seed,
         criteria=tuple(criterion for suite in suites for criterion in suite.criteria))
     return Prepared(spec=spec, db=options.db, model=model, judge_model=judge_model, suites=suites, samples=samples, baseline=baseline,
@@ -124,7 +125,8 @@ def reopen(db: Path, name: str) -> tuple[Prepared, RunWriter]:
         raise InputError(f"run {stored.run_id} is done: there is nothing to resume; see it with `auditor show {stored.run_id}`")
     sampling = spec.sampling
     engine = EngineOptions(dtype=sampling["dtype"], batch_rows=sampling["batch_rows"], threads=sampling["threads"],
-                           reasoning_tokens=sampling["reasoning_tokens"], engine_args=tuple((name, value) for name, value in sampling.get("engine_args", ())))
+                           reasoning_tokens=sampling["reasoning_tokens"], engine_args=tuple((name, value) for name, value in sampling.get("engine_args", ())),
+                           cache=sampling.get("cache"))
     options = AuditOptions(model=spec.model.uri, db=db, suites=spec.suites, profile=spec.profile, limit=spec.limit, baseline=spec.baseline,
                            judge=spec.judge.uri if spec.judge else None, items={suite: Path(path) for suite, path, _ in spec.items},
                            system=spec.system, embedder=sampling["embedder"], seed=spec.seed, engine=engine)

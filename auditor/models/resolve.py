@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditor.errors import ModelError
@@ -18,7 +18,8 @@ FORMS = "a folder of safetensors, a LoRA adapter folder, a GGUF file, hf:org/nam
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """How a model is run. ``batch_rows`` None lets the engine choose; ``threads`` None leaves torch's choice; ``pack`` False
-    keeps the layers as they are, for a model that is to be trained or saved; ``engine_args`` are passed on to vLLM as they were typed."""
+    keeps the layers as they are, for a model that is to be trained or saved; ``engine_args`` are passed on to vLLM as they were typed; ``cache``
+    looks replies up in the response cache, None for endpoints alone."""
 
     dtype: str = "auto"
     batch_rows: int | None = None
@@ -26,6 +27,7 @@ class EngineOptions:
     reasoning_tokens: int = 512
     pack: bool = True
     engine_args: tuple[tuple[str, str], ...] = ()
+    cache: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +40,17 @@ class Checkpoint:
 
 
 def open_model(uri: str, options: EngineOptions | None = None) -> Model:
-    """Load the model that ``uri`` names.
+    """Load the model that ``uri`` names; with its replies looked up in the response cache first, where ``options.cache`` says so.
 
     Raises ModelError where it cannot be found, holds no weights, or holds only pickled ones.
     """
     options = options or EngineOptions()
     if options.dtype not in DTYPES:
         raise ModelError(f"unknown dtype {options.dtype!r}; pass one of {', '.join(DTYPES)}")
+    if options.cache or (options.cache is None and uri.startswith("openai:")):
+        from auditor.models.responses import CachedModel
+
+        return CachedModel(open_model(uri, replace(options, cache=False)))
     if uri.startswith("recorded:"):
         from auditor.models.recorded import RecordedModel
 
