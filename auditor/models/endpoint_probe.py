@@ -1,0 +1,272 @@
+"""Opening an endpoint: is it there, does it serve the model, and what can it give? Found out by asking, not by the server's name."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from auditor.errors import ModelError
+from auditor.models.endpoint_errors import Failure
+from auditor.models.endpoint_options import KEYS, NO_KEY, Address, is_exposed
+from auditor.models.endpoint_pool import Pool, Server
+from auditor.models.endpoint_replies import chat_reader, checked, echoed, first_token, reasoning_of, text_of, usage_of
+from auditor.models.endpoint_text import ServerEncoder, plain
+from auditor.schema import Message, assistant, user
+
+logger = logging.getLogger(__name__)
+
+QUESTION = (user("Write a random word."),)
+ANSWER_TOKENS = 8
+SEEDS, SAME = 4, 3  # draws made twice with one seed, and how many must come out alike: one may flip by rounding
+CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+# What the API has no name for, so that the server's or the checkpoint's own defaults do not change the draws.
+PLAIN_SAMPLING: Mapping[str, dict[str, Any]] = {
+    "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+    "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+}
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What a server can do. ``seed``: kept, ignored or refused. ``echo``: max_tokens with which it gives the log-probabilities of a given
+    prompt, None where it gives none. ``sampling``: fields to be sent with every draw. ``bos_by_ids``: its template lacks the
+    begin-of-sequence token, so that prompts go as ids."""
+
+    server: str = ""
+    reported: str = ""
+    limit_field: str = "max_tokens"
+    seed: str = "refused"
+    top_logprobs: int = 0
+    continues: bool = False
+    echo: int | None = None
+    bos_by_ids: bool = False
+    context: int | None = None
+    reasons: bool = False
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    def flags(self, address: Address, key: str, reasoning_tokens: int) -> tuple[str, ...]:
+        """What a reader of a run must know, the same whenever the server is the same."""
+        found = ["weights cannot be verified through an endpoint: the server's word is taken for which model answers"]
+        if self.reported != address.model:
+            found.append(f"the server names the model {self.reported!r} in its replies")
+        if self.echo is None:
+            found.append(f"option log-probabilities are those of each option's first token, read from the {self.top_logprobs} likeliest; an option not "
+                         "among them, or whole texts, have no score" if self.top_logprobs else
+                         "the server gives no log-probabilities: what needs them has no score")
+            if not self.continues:
+                found.append("the server does not continue a begun reply: what needs one has no score")
+        if self.seed != "kept":
+            found.append(f"the server {'ignores' if self.seed == 'ignored' else 'takes no'} seeds: random draws cannot be repeated")
+        if not self.sampling:
+            found.append("random draws are subject to the server's own defaults (top-k, penalties), which this API does not name")
+        if self.reasons:
+            found.append(f"reasoning model: up to {reasoning_tokens} tokens of reasoning are allowed, split off and counted apart")
+        if key != NO_KEY and is_exposed(address.url):
+            found.append("the key and all prompts cross the network unencrypted (http to another machine)")
+        return tuple(found)
+
+
+class NobodyThere(ModelError):
+    """No server listens at the URL."""
+
+
+class Probe:
+    """Asks one server what it can do; see :func:`probe`."""
+
+    def __init__(self, pool: Pool, server: Server, model: str) -> None:
+        self.pool, self.server, self.model = pool, server, model
+
+    async def chat(self, messages: tuple[Message, ...] = QUESTION, **fields: Any) -> dict[str, Any]:
+        body = {"model": self.model, "messages": plain(messages), "max_tokens": ANSWER_TOKENS, "temperature": 0.0, **fields}
+        return await self.ask("/chat/completions", {name: value for name, value in body.items() if value is not None})
+
+    async def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return await patiently(lambda: self.pool.once(self.server, path, body), self.pool)
+
+    async def abilities(self) -> Abilities:
+        """Raises ModelError where the server does not serve the model, or answers no chat request."""
+        kind, version, context = await self.listed()
+        reply, limit = await self.first_reply()
+        found = Abilities(server=f"{kind} {version}".strip(), reported=str(reply.get("model") or self.model), limit_field=limit, context=context,
+                          reasons=_reasons(reply))
+        extra = PLAIN_SAMPLING.get(kind, {})
+        sampling = extra if extra and await self.takes(limit, **extra) else {}
+        seed, top, continues, (echo, bos) = await asyncio.gather(self.seed(limit), self.top(limit), self.continues(limit), self.echo())
+        return replace(found, sampling=sampling, seed=seed, top_logprobs=top, continues=continues, echo=echo, bos_by_ids=bos)
+
+    async def listed(self) -> tuple[str, str, int | None]:
+        """The server's kind and version as far as it tells, and the model's context. Raises ModelError where the model is not served."""
+        try:
+            listing = (await self.ask("/models")).get("data")
+        except Failure as problem:
+            if problem.now_down:
+                raise NobodyThere(f"no server answers at {self.server.url}: {problem.text}; is it started, and is the URL right?") from None
+            raise ModelError(_opening(self.server.url, problem)) from None
+        rows = {str(row["id"]): row for row in listing if isinstance(row, dict) and "id" in row} if isinstance(listing, list) else {}
+        if not isinstance(listing, list):
+            raise ModelError(f"{self.server.url}/models lists no models: no OpenAI-compatible API there; pass the URL up to and with /v1")
+        if self.model not in rows:
+            raise ModelError(_not_served(self.server.url, self.model, sorted(rows)))
+        row = rows[self.model]
+        kind = str(row.get("owned_by") or "").lower() if str(row.get("owned_by")).lower() in PLAIN_SAMPLING else "unknown server"
+        context = row.get("max_model_len")
+        return kind, await self.version() if kind == "vllm" else "", context if type(context) is int and context > 0 else None
+
+    async def version(self) -> str:
+        try:
+            return str((await self.ask("root:/version")).get("version", ""))
+        except Failure:
+            return ""
+
+    async def first_reply(self) -> tuple[dict[str, Any], str]:
+        """A greedy reply, and the name under which its length is limited. Raises ModelError."""
+        problems = []
+        for limit in ("max_tokens", "max_completion_tokens"):
+            try:
+                reply = await self.chat(**{"max_tokens": None, limit: ANSWER_TOKENS})
+                checked(reply, "", 1)
+                return reply, limit
+            except Failure as problem:
+                problems.append(problem)
+        raise ModelError(f"{self.server.url} lists {self.model!r} but gives no greedy chat reply: {problems[0].text}")
+
+    async def takes(self, limit: str, **fields: Any) -> bool:
+        """Whether a chat request with these fields is answered."""
+        try:
+            checked(await self.chat(**{"max_tokens": None, limit: ANSWER_TOKENS, **fields}), "", 1)
+            return True
+        except Failure:
+            return False
+
+    async def seed(self, limit: str) -> str:
+        """Whether equal seeds make equal draws."""
+        if not await self.takes(limit, seed=0):
+            return "refused"
+
+        async def pair(seed: int) -> bool:
+            draws = [await self.chat(**{"max_tokens": None, limit: ANSWER_TOKENS, "seed": seed, "temperature": 1.5}) for _ in range(2)]
+            texts = [_whole(draw) for draw in draws]
+            return texts[0] == texts[1]
+
+        try:
+            return "kept" if sum(await asyncio.gather(*map(pair, range(1, SEEDS + 1)))) >= SAME else "ignored"
+        except Failure:
+            return "ignored"
+
+    async def top(self, limit: str) -> int:
+        """How many of the likeliest first tokens come with their log-probability."""
+        for count in (20, 5):
+            try:
+                reply = await self.chat(**{"max_tokens": None, limit: 1, "logprobs": True, "top_logprobs": count})
+                return min(count, len(first_token(checked(reply, "", 1)[0])))
+            except Failure:
+                continue
+        return 0
+
+    async def continues(self, limit: str) -> bool:
+        """Whether a last message of role assistant is continued: one more letter in it makes the prompt one token longer, no turn is closed."""
+        try:
+            opened, begun = [usage_of(await self.chat(messages, **{"max_tokens": None, limit: 1, **fields})).prompt_tokens
+                             for messages, fields in ((QUESTION, {}), ((*QUESTION, assistant("A")), CONTINUE))]
+        except Failure:
+            return False
+        return opened > 0 and begun == opened + 1
+
+    async def echo(self) -> tuple[int | None, bool]:
+        """The ``max_tokens`` with which the log-probabilities of given ids come back, if any; whether the template lacks the begin token."""
+        lone = Pool.of(self.server, self.pool)
+        encoder = ServerEncoder(lone, self.model)
+        try:
+            if not await encoder.check(QUESTION):
+                return None, False
+            ids = await encoder.ids(QUESTION)
+        except Failure:
+            return None, False
+        for length in (0, 1):
+            body = {"model": self.model, "prompt": [ids, ids[:-1]], "echo": True, "logprobs": 1, "max_tokens": length, "temperature": 0.0}
+            try:
+                echoed(await self.ask("/completions", body), "", [ids, ids[:-1]])
+                return length, encoder.template_lacks_bos
+            except Failure:
+                continue
+        return None, False
+
+
+async def patiently(call: Callable[[], Awaitable[dict[str, Any]]], pool: Pool) -> dict[str, Any]:
+    """A call that is tried up to three times where trying again may help and somebody listens."""
+    for tried in range(2):
+        try:
+            return await call()
+        except Failure as problem:
+            if problem.kind not in ("retry", "down") or problem.now_down or problem.timed_out or tried >= pool.options.retries:
+                raise
+            await asyncio.sleep((problem.wait or 0.0) + pool.options.backoff * 2**tried)
+    return await call()
+
+
+def _reasons(reply: Mapping[str, Any]) -> bool:
+    message = checked(reply, "", 1)[0].get("message") or {}
+    return bool(reasoning_of(message) or usage_of(reply).reasoning_tokens or "<think>" in text_of(message)[0])
+
+
+def _whole(reply: dict[str, Any]) -> tuple[str, str]:
+    chat_reader("")(reply)
+    message = reply["choices"][0]["message"]
+    return text_of(message)[0], reasoning_of(message)
+
+
+def _opening(url: str, problem: Failure) -> str:
+    if problem.text.startswith(("HTTP 401", "HTTP 403")):
+        return f"{url} does not accept the key: {problem.text.partition(';')[0]}; set {KEYS[0]} or {KEYS[1]} to the right one"
+    hint = "" if url.endswith("/v1") else ", most often ending in /v1"
+    if problem.text.startswith(("HTTP 404", "HTTP 405")) or "HTML" in problem.text:
+        return f"{url}/models is no OpenAI-compatible API ({problem.text.partition(';')[0]}); pass the API's URL{hint}, and check proxies between"
+    return f"{url}/models: {problem.text}; pass the URL of an OpenAI-compatible API{hint}"
+
+
+def _not_served(url: str, model: str, served: list[str]) -> str:
+    near = difflib.get_close_matches(model, served, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    listing = ", ".join(served[:MOST_LISTED]) + (f" and {len(served) - MOST_LISTED} more" if len(served) > MOST_LISTED else "")
+    return f"{url} does not serve a model {model!r}: {hint}it serves {listing or 'none'}"
+
+
+async def probe(pool: Pool, model: str) -> Abilities:
+    """What the servers of the pool can do; one that is not there is left for later, as long as another one is.
+
+    Raises ModelError where none is there, one does not serve the model, or two differ: their numbers would not be the same.
+    """
+    found = await asyncio.gather(*(Probe(pool, server, model).abilities() for server in pool.servers), return_exceptions=True)
+    for server, outcome in zip(pool.servers, found, strict=True):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, NobodyThere):
+            raise outcome
+        server.checked = not isinstance(outcome, BaseException)
+    able = [outcome for outcome in found if isinstance(outcome, Abilities)]
+    if not able:
+        raise found[0]  # type: ignore[misc]
+    for server, outcome in zip(pool.servers, found, strict=True):
+        if isinstance(outcome, NobodyThere):
+            logger.warning("%s; the others do its work until it answers", outcome)
+        elif outcome != able[0]:
+            raise ModelError(f"{server.url} and {pool.servers[found.index(able[0])].url} differ in what they can do or serve; "
+                             "start them alike, or leave one --endpoint out")
+    pool.admit = lambda server: _admit(pool, server, model, able[0])
+    return able[0]
+
+
+async def _admit(pool: Pool, server: Server, model: str, expected: Abilities) -> None:
+    """Whether a server that was not there at first is like the others. Raises Failure."""
+    try:
+        same = await Probe(pool, server, model).abilities() == expected
+    except NobodyThere as error:
+        raise Failure("down", str(error), now_down=True) from None
+    except ModelError as error:
+        raise Failure("out", str(error)) from None
+    if not same:
+        raise Failure("out", "it differs from the other servers in what it can do")
+    server.checked = True

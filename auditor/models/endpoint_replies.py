@@ -1,0 +1,115 @@
+"""Reading what an endpoint sends: nothing is taken for a reply that is not one whole reply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from auditor.models.endpoint_errors import Failure, Unable
+from auditor.schema import OptionLogprob, Usage
+
+
+def checked(found: Mapping[str, Any], model: str, count: int) -> list[Mapping[str, Any]]:
+    """The reply's ``count`` choices in their order. Raises Failure where there are others, or they are ``model``'s no more."""
+    choices = found.get("choices")
+    if not isinstance(choices, list) or len(choices) != count or not all(isinstance(choice, dict) for choice in choices):
+        raise Failure("retry", f"the reply has {len(choices) if isinstance(choices, list) else 'no'} choices, not {count}")
+    named = found.get("model")
+    if model and named != model:
+        raise Failure("retry", f"the reply is by model {named!r}, not {model!r}")
+    return sorted(choices, key=lambda choice: int(choice.get("index") or 0))
+
+
+def chat_reader(model: str, *, tokens: int = 0) -> Callable[[dict[str, Any]], None]:
+    """A check that a chat reply holds a text (and log-probabilities of its first token, where ``tokens`` of them were asked for)."""
+
+    def read(found: dict[str, Any]) -> None:
+        choice = checked(found, model, 1)[0]
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            raise Failure("retry", "the reply's choice has no message")
+        if choice.get("finish_reason") == "content_filter":
+            raise Failure("refused", "the server's content filter withheld the reply")
+        if not isinstance(message.get("content"), str) and not text_of(message)[0] and not reasoning_of(message):
+            raise Failure("retry", "the reply's message has no text")
+        if tokens:
+            first_token(choice)
+
+    return read
+
+
+def text_of(message: Mapping[str, Any]) -> tuple[str, bool]:
+    """The text, and whether the server marked it as a refusal."""
+    content, refusal = message.get("content"), message.get("refusal")
+    if isinstance(content, str) and content:
+        return content, False
+    return (refusal, True) if isinstance(refusal, str) and refusal else ("", False)
+
+
+def reasoning_of(message: Mapping[str, Any]) -> str:
+    """What a reasoning parser of the server took out of the text."""
+    found = message.get("reasoning_content") or message.get("reasoning")
+    return found if isinstance(found, str) else ""
+
+
+def usage_of(found: Mapping[str, Any]) -> Usage:
+    """The server's own count; zeros where it gives none."""
+    usage = found.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("completion_tokens_details")
+    reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else 0
+    written = _count(usage.get("completion_tokens"))
+    return Usage(prompt_tokens=_count(usage.get("prompt_tokens")), completion_tokens=max(0, written - reasoning), reasoning_tokens=min(written, reasoning))
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value >= 0 else 0
+
+
+def first_token(choice: Mapping[str, Any]) -> dict[str, float]:
+    """Log-probabilities of the likeliest first tokens, by their text. Raises Failure where there are none."""
+    try:
+        rows = choice["logprobs"]["content"][0]["top_logprobs"]
+        found = {str(row["token"]): float(row["logprob"]) for row in rows}
+    except (KeyError, IndexError, TypeError, ValueError):
+        found = {}
+    if not found or not all(value <= 1e-6 for value in found.values()):  # a NaN fails this too
+        raise Failure("retry", "the reply has no usable log-probabilities")
+    return found
+
+
+def by_first_token(options: Sequence[str], tokens: Mapping[str, float]) -> list[OptionLogprob]:
+    """Each option's log-probability, read from its first token alone.
+
+    An option's first token is the longest of the named ones that begins it. Raises Unable where one option has none, or two are not told
+    apart by it: then only the log-probabilities of whole options would do.
+    """
+    needs = "log-probabilities of given completions would be needed, and this server gives none"
+    if len(options) < 2:
+        raise Unable(f"the log-probability of a whole text is asked for: {needs}")
+    found = []
+    for option in options:
+        token = max((token for token in tokens if token and option.startswith(token)), key=len, default="")
+        if not token:
+            raise Unable(f"option {option!r} does not begin with any of the {len(tokens)} likeliest tokens that the server names: {needs}")
+        if any(other != option and other.startswith(token) for other in options):
+            raise Unable(f"the options are not told apart by their first token {token!r}: {needs}")
+        found.append(OptionLogprob(text=option, logprob=tokens[token], token_logprobs=(tokens[token],)))
+    return found
+
+
+def echoed(found: Mapping[str, Any], model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Log-probabilities of all tokens of each of the ``prompts`` but its first. Raises Failure where the reply does not hold just those."""
+    rows = []
+    for choice, prompt in zip(checked(found, model, len(prompts)), prompts, strict=True):
+        logprobs = choice.get("logprobs")
+        values = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
+        if not isinstance(values, list) or len(values) not in (len(prompt), len(prompt) + 1):
+            held = len(values) if isinstance(values, list) else "no"
+            raise Failure("retry", f"the reply has {held} log-probabilities for a prompt of {len(prompt)} tokens")
+        row = values[1:len(prompt)]
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) and value <= 1e-6 for value in row):
+            raise Failure("retry", "the reply has a log-probability that is none")
+        rows.append([min(0.0, float(value)) for value in row])
+    return rows
