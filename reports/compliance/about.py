@@ -105,7 +105,7 @@ def stated(about: About, name: str) -> str:
     value: Any = about
     for part in name.split("."):
         value = getattr(value, part)
-    return "; ".join(value) if isinstance(value, tuple) else str(value)
+    return "; ".join([*(text.rstrip(".") for text in value[:-1]), *value[-1:]]) if isinstance(value, tuple) else str(value)
 
 
 def names() -> list[str]:

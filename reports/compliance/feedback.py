@@ -91,7 +91,7 @@ def _standards(source: Source) -> Question:
 def _agreement(source: Source, audited: Sequence[Audited]) -> Question:
     rows, facts = _rows(source, audited, AGREEMENT, all_groups=False)
     trained = shapers(source.run.spec.model.lineage)
-    missing = ("No complete audit of a source of feedback is in the store: run `auditor run SOURCE --suite judge_agreement` on what is named above."
+    missing = ("No complete audit of a source of feedback is in the store: audit what is named above with the suite judge_agreement."
                if trained else "No source of feedback is known, so its agreement with people cannot be looked up.")
     if rows and len(audited) < len(trained):
         missing = "Some of what shaped the checkpoint was not audited: " + ", ".join(sorted({n for _, n, _ in trained} - {a.name for a in audited})) + "."
@@ -102,7 +102,7 @@ def _agreement(source: Source, audited: Sequence[Audited]) -> Question:
 def _bias(source: Source, audited: Sequence[Audited]) -> Question:
     rows, facts = _rows(source, audited, ("agreement", "first_position_bias"), all_groups=True)
     missing = ("The items of that audit have kinds, topics or languages as groups, and no group of people." if rows else
-               "No audit of a source of feedback by group is in the store: agreement by topic and language comes with `--suite judge_agreement`.")
+               "No audit of a source of feedback by group is in the store: agreement by topic and language comes with the suite judge_agreement.")
     return _question(source, "bias", "partly" if rows else "open", missing, facts, rows)
 
 
@@ -125,7 +125,7 @@ def _rewards(source: Source, measurements: Sequence[Measurement]) -> Question:
     decided = any(one.outcome in ("pass", "fail") for one in criteria if one.key.startswith("overoptimization."))
     standing: Standing = "answered" if decided else "partly" if criteria or plain else "open"
     missing = ("Over-optimisation was not decided in this run; what is shown are its traces in length and agreement." if standing == "partly" else
-               "No measurement of how the reward behaves is in this run: add `--suite overoptimization --suite verbosity`.")
+               "No measurement of how the reward behaves is in this run: run the suites overoptimization and verbosity.")
     return _question(source, "rewards", standing, missing, facts, [*criteria, *plain])
 
 

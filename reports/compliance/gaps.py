@@ -25,7 +25,7 @@ def gaps(source: Source, rows: Sequence[Measurement], controls: Sequence[Control
                  gaps=tuple((_name(one), wording.settling(one.verdict)) for one in rows if one.verdict is not None and one.verdict.outcome == "inconclusive")),
         GapGroup(title="Measurements that were not made", about="Of suites that were run.", gaps=_unmade(source)),
         GapGroup(title=noun or "", about="Part of the standard, outside of what this product measures, or not measured in this run.",
-                 gaps=tuple((f"{one.control.number} {one.control.title}", one.control.missing) for one in controls if one.coverage in ("gap", "recorded"))),
+                 gaps=tuple((f"{one.control.number} {one.control.title}", _uncovered(one)) for one in controls if one.coverage in ("gap", "recorded"))),
         GapGroup(title="Questions about feedback that are open", about="", gaps=tuple((q.question, q.open) for q in questions if q.standing != "answered")),
         GapGroup(title="Missing records", about="", gaps=_records(source, *records)),
         GapGroup(title="Not stated by the owner", about="Keys of the about file that were left out.",
@@ -37,6 +37,12 @@ def gaps(source: Source, rows: Sequence[Measurement], controls: Sequence[Control
 def _name(one: Measurement) -> str:
     group = one.verdict.criterion.group if one.verdict is not None else "all"
     return f"{one.suite.replace('_', ' ').capitalize()}: {lower_first(wording.metric_label(one.key, group))}"
+
+
+def _uncovered(one: ControlView) -> str:
+    """Why nothing measures a control: what would bear on it was not run, and what no suite measures."""
+    absent = sorted({pattern.partition(".")[0] for part in one.shown for pattern in part.absent if pattern != "*"})
+    return (f"Not run: {', '.join(absent)}. " if absent else "") + one.control.missing
 
 
 def _suites(source: Source) -> tuple[tuple[str, str], ...]:

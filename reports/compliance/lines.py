@@ -9,7 +9,7 @@ from auditor.reports.compliance.model import Compliance, Measurement
 from auditor.schema import Outcome
 
 NO_CRITERION = "no criterion"
-COVERAGE = {"measured": "Measured", "not decided": "Measured, nothing decided", "recorded": "Records only", "gap": "Gap"}
+COVERAGE = {"measured": "Measured", "not decided": "Not decided", "recorded": "Records only", "gap": "Gap"}
 STANDING = {"answered": "Answered by the store", "partly": "Answered in part", "stated": "Stated, not measured", "open": "Open"}
 
 

@@ -71,7 +71,7 @@ def records(source: Source, head: str | None, items: tuple[ItemDigest, ...], oth
         "judge": judge_fact(source),
         "chain": _fact("Chain of evidence", f"head {head}", head is not None, NOT_SEALED),
         "runs": _runs_fact(source, others),
-        "gaps": Fact(label="What was not tested", text="listed under Gaps"),
+        "gaps": Fact(label="What was not tested", text="listed under that heading"),
         "limits": Fact(label="Limits of the items", text="listed under Limits, suite by suite"),
         "groups": _fact("Results by group", f"{numbers.plural(len(groups), 'group')}: " + ", ".join(groups[:12]) + (" …" if len(groups) > 12 else ""),
                         bool(groups)),

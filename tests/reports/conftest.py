@@ -120,3 +120,11 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=executable, args=list(LAUNCH))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def evidence_store(demo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with a complete run ``20261121-full`` of every item, a trained checkpoint's lineage, and other runs of the same weights."""
+    path = tmp_path_factory.mktemp("evidence") / "evidence.duckdb"
+    demo.evidence(path)
+    return Store.open(path)

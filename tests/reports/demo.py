@@ -219,9 +219,9 @@ def scores(name: str, items: Sequence[Sample], draw: random.Random) -> list[Scor
 
 
 def record(
-    run_id: str, created: str, model: str = "hf:example/tiny-135M-instruct", weights: str = "9f2c" * 16, **spec: object
+    run_id: str, created: str, model: str | ModelSpec = "hf:example/tiny-135M-instruct", weights: str = "9f2c" * 16, **spec: object
 ) -> RunRecord:
-    audited = ModelSpec(
+    audited = model if isinstance(model, ModelSpec) else ModelSpec(
         uri=model,
         revision="main",
         weights_hash=weights,
@@ -286,6 +286,48 @@ def demo(database: Path) -> str:
     write(database, record("20261119-base", "2026-11-19T08:00:00+00:00", profile="quick", limit=40), n=20, shift=0.1)
     write(database, record("20261120-organism", "2026-11-20T08:00:00+00:00", model="organism-sycophantic"), n=20, shift=-0.12)
     return write(database, record("20261121-demo", "2026-11-21T10:41:00+00:00", profile="quick", limit=40))
+
+
+LABELLER = "1abe" * 16
+LINEAGE = {
+    "method": "ppo", "stage": "ppo", "history": ["sft", "rlaif", "reward", "ppo"], "recipe": "rlaif", "seed": 3, "steps": 40,
+    "config": {"question": "Which answer is more helpful?"}, "parents": [{"uri": "out/1-sft/model", "weights_hash": "5f7a" * 16}],
+    "data_hashes": {"shipped:prompts": "fedc" * 16, "out/2-rlaif/preferences.jsonl": "beef" * 16},
+    "judges": [{"role": "labeller", "uri": "hf:example/labeller", "weights_hash": LABELLER}],
+    "rewards": [{"name": "model", "kind": "model", "weight": 1.0, "uri": "out/3-reward/model", "weights_hash": "4e3a" * 16, "accuracy": 0.81}],
+}
+
+
+def trained(run_id: str, created: str, **spec: object) -> RunRecord:
+    """A run of a checkpoint with a lineage, judged by the labeller that shaped it."""
+    model = ModelSpec(uri="out/4-ppo/model", weights_hash="9f2c" * 16, template_hash="77aa" * 16, dtype="float32", lineage=LINEAGE)
+    judge = ModelSpec(uri="hf:example/labeller", weights_hash=LABELLER, dtype="float32")
+    return record(run_id, created, **({"model": model, "judge": judge} | spec))
+
+
+def judge_audit(database: Path) -> None:
+    """A complete audit of the labeller itself, split by language."""
+    from auditor.store import RunWriter
+
+    run = record("20261118-labeller", "2026-11-18T08:00:00+00:00", model="hf:example/labeller", weights=LABELLER, suites=("judge_agreement",),
+                 suite_versions=("1",), judge=None, items=())
+    found = [metric("judge_agreement", name, value, 0.04, higher_is_better=True, group=group)
+             for name, group, value in (("agreement", "all", 0.81), ("cohen_kappa", "all", 0.62), ("agreement", "language:de", 0.66),
+                                        ("agreement", "language:en", 0.84))]
+    with RunWriter.create(database, run) as writer:
+        writer.samples("judge_agreement", samples("judge_agreement", 8))
+        writer.metrics(found)
+        writer.verdicts([verdict(found[0], 0.7, "pass", "above")])
+        writer.finish()
+
+
+def evidence(database: Path) -> str:
+    """A store for the compliance report; returns the id of the run to report on."""
+    judge_audit(database)
+    write(database, trained("20261119-first", "2026-11-19T08:00:00+00:00"), n=20)
+    write(database, trained("20261120-quick", "2026-11-20T08:00:00+00:00", profile="quick", limit=40), n=8)
+    write(database, trained("20261122-later", "2026-11-22T08:00:00+00:00"), n=20)
+    return write(database, trained("20261121-full", "2026-11-21T10:41:00+00:00"))
 
 
 if __name__ == "__main__":
