@@ -34,7 +34,7 @@ def main(
     _version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
-    for name in ("httpx", "sentence_transformers", "transformers"):
+    for name in ("httpx", "httpx2", "openai", "sentence_transformers", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("auditor").setLevel(logging.INFO)
     if not verbose:  # libraries announce their own future, which no user of ours can change
@@ -49,7 +49,7 @@ def main(
 def run(
     model: Annotated[str | None, typer.Argument(help="A folder of safetensors, a LoRA adapter folder, a GGUF file, `hf:org/name`, "
                                                      "`recorded:FILE.jsonl`, or `smollm2`, the embedded default. "
-                                                     "`vllm:` before a name of weights runs them in vLLM.")] = None,
+                                                     "`vllm:` before a name of weights runs them in vLLM; `openai:MODEL@URL` asks a server.")] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="A suite to run; repeat for several. All by default.")] = None,
     profile: Annotated[str, typer.Option(help="quick: 40 items a suite, no evidence; standard: every item; full: also repeated draws.",
                                          metavar="quick|standard|full")] = "standard",
@@ -68,6 +68,13 @@ def run(
                                                          metavar="NAME=VALUE")] = None,
     cache: Annotated[bool | None, typer.Option("--cache/--no-cache", help="Take replies to questions that were asked before from the response cache; "
                                                                           "by default for endpoints alone.", show_default=False)] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Endpoints: requests in flight; 16 by default.", min=1)] = None,
+    timeout: Annotated[float | None, typer.Option(help="Endpoints: seconds until an attempt is given up; 120 by default.")] = None,
+    retries: Annotated[int | None, typer.Option(help="Endpoints: further attempts of a request; 6 by default.", min=0)] = None,
+    fail_on_error: Annotated[str | None, typer.Option(help="Endpoints: how many requests, or which share of them, may stay without a reply before "
+                                                           "the run stops (resumable); 0.05 by default.", metavar="N|SHARE")] = None,
+    endpoint: Annotated[list[str] | None, typer.Option(help="A further URL that serves the same model; repeat for several.", metavar="URL")] = None,
+    price: Annotated[str | None, typer.Option(help="What an endpoint takes for a million tokens read and written.", metavar="IN,OUT")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random draw and the choice of a subset.")] = 0,
     db: Database = DEFAULT_DB,
     resume: Annotated[str | None, typer.Option(help="Go on with an interrupted run; its own options are used.", metavar="RUN")] = None,
@@ -80,7 +87,8 @@ def run(
     return run_command(RunArguments(
         model=model, suites=tuple(suite or ()), profile=profile, limit=limit, baseline=baseline, judge=judge, items=tuple(items or ()),
         system=system, embedder=embedder, dtype=dtype, batch_size=batch_size, threads=threads, reasoning_tokens=reasoning_tokens, seed=seed,
-        engine_args=tuple(engine_arg or ()), cache=cache,
+        engine_args=tuple(engine_arg or ()), cache=cache, endpoint={"concurrency": concurrency, "timeout": timeout, "retries": retries,
+                                                                    "fail_on_error": fail_on_error, "endpoint": tuple(endpoint or ()), "price": price},
         db=db, resume=resume, strict=strict, output=output))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auditor.cli import Stopped
 from auditor.errors import InputError
@@ -35,6 +36,7 @@ class RunArguments:
     reasoning_tokens: int = 512
     engine_args: tuple[str, ...] = ()
     cache: bool | None = None
+    endpoint: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     resume: str | None = None
     strict: bool = False
@@ -54,6 +56,7 @@ def run_command(arguments: RunArguments) -> int:
 
 def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     """Start or resume the run and bring it to its end; on Ctrl-C say how to go on."""
+    from auditor.cli.endpoints import endpoint_fields, tell_usage
     from auditor.cli.text import printable, short
     from auditor.cli.watching import Watching
     from auditor.engine.audit import execute, prepare, reopen, start
@@ -61,7 +64,7 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     if arguments.resume is not None:
         if arguments.model is not None:
             raise InputError(f"--resume goes on with the run's own model and options; leave out {arguments.model!r}")
-        prepared, writer = reopen(arguments.db, arguments.resume)
+        prepared, writer = reopen(arguments.db, arguments.resume, endpoint_fields(arguments.endpoint))
     else:
         prepared = prepare(options(arguments))
         writer = start(prepared)
@@ -76,6 +79,9 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
             verdicts = execute(prepared, writer, progress)
     except KeyboardInterrupt:
         raise Stopped(f"stopped; nothing is lost: go on with `auditor run --resume {run_id} --db {arguments.db}`") from None
+    finally:
+        tell_usage("model", prepared.model)
+        tell_usage("judge", prepared.judge_model)
     _tell_cache(prepared.model)
     return run_id, verdicts
 
@@ -89,13 +95,16 @@ def _tell_cache(model: Model) -> None:
 
 def options(arguments: RunArguments) -> AuditOptions:
     """The engine's options from the typed ones. Raises InputError on what cannot be read."""
+    from auditor.cli.endpoints import endpoint_fields
     from auditor.engine.audit import AuditOptions
+    from auditor.models.endpoint_options import EndpointOptions
     from auditor.models.resolve import EngineOptions
 
     if arguments.model is None:
         raise InputError("no model given; pass one (try `auditor run smollm2 --profile quick`), or --resume RUN")
     engine = EngineOptions(dtype=arguments.dtype, batch_rows=arguments.batch_size, threads=arguments.threads,
-                           reasoning_tokens=arguments.reasoning_tokens, engine_args=engine_args(arguments.engine_args), cache=arguments.cache)
+                           reasoning_tokens=arguments.reasoning_tokens, engine_args=engine_args(arguments.engine_args), cache=arguments.cache,
+                           endpoint=EndpointOptions(**endpoint_fields(arguments.endpoint)))
     return AuditOptions(
         model=arguments.model, db=arguments.db, suites=arguments.suites, profile=arguments.profile, limit=arguments.limit,
         baseline=arguments.baseline, judge=arguments.judge, items=_items(arguments.items), system=_system(arguments.system),

@@ -6,8 +6,9 @@ import datetime
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from auditor.engine import environment, gate
 from auditor.engine.drift import Drift, measure_drift
@@ -19,8 +20,9 @@ from auditor.engine.training_steps import training_steps
 from auditor.errors import InputError
 from auditor.items import file_sha256
 from auditor.models.embed import load_embedder
+from auditor.models.endpoint_options import SCHEME, EndpointOptions
 from auditor.models.resolve import EngineOptions, absolute, absolute_path, open_model
-from auditor.schema import Context, Embedder, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, TrainingSteps, Verdict
+from auditor.schema import Context, Embedder, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, TrainingSteps, Verdict, to_dict
 from auditor.store import RunWriter, Store
 from auditor.verdict import decide_all
 
@@ -63,6 +65,7 @@ class Prepared:
     drift: Drift | None = None
     judge: Judge | None = None
     gate_samples: list[Sample] | None = None
+    endpoint: EndpointOptions | None = None
 
 
 def prepare(options: AuditOptions) -> Prepared:
@@ -87,7 +90,7 @@ def prepare(options: AuditOptions) -> Prepared:
     wanted = options.embedder is not None or any(suite.needs_embedder for suite in suites)
     embed, embed_name = load_embedder(options.embedder) if wanted else (None, "")
     model = open_model(absolute(options.model), options.engine)
-    judge_model = open_model(absolute(options.judge), options.engine) if options.judge else None
+    judge_model = open_model(absolute(options.judge), _of_judge(options.engine)) if options.judge else None
     spec = RunSpec(
         suites=tuple(suite.name for suite in suites), suite_versions=tuple(suite.version for suite in suites), model=model.spec,
         judge=judge_model.spec if judge_model else None, baseline=baseline, profile=options.profile, limit=options.limit,
@@ -99,7 +102,13 @@ def prepare(options: AuditOptions) -> Prepared:
         epochs=FULL_EPOCHS if options.profile == "full" else 1, seed=options.seed,
         criteria=tuple(criterion for suite in suites for criterion in suite.criteria))
     return Prepared(spec=spec, db=options.db, model=model, judge_model=judge_model, suites=suites, samples=samples, baseline=baseline,
-                    baseline_suites=earlier.spec.suites if earlier else (), embed=embed, embed_name=embed_name, training=training_steps(model.spec))
+                    baseline_suites=earlier.spec.suites if earlier else (), embed=embed, embed_name=embed_name, training=training_steps(model.spec),
+                    endpoint=options.engine.endpoint if SCHEME in (options.model[:len(SCHEME)], (options.judge or "")[:len(SCHEME)]) else None)
+
+
+def _of_judge(engine: EngineOptions) -> EngineOptions:
+    """A judge's own options: further servers are the audited model's."""
+    return replace(engine, endpoint=replace(engine.endpoint, servers=()))
 
 
 def start(prepared: Prepared) -> RunWriter:
@@ -107,6 +116,7 @@ def start(prepared: Prepared) -> RunWriter:
     spec = prepared.spec
     prepared.drift = measure_drift(prepared.model, spec.model.uri, EngineOptions(threads=spec.sampling["threads"]), prepared.samples[spec.suites[0]])
     hardware = environment.hardware() | ({"dtype_drift": prepared.drift.as_dict()} if prepared.drift else {})
+    hardware |= {"endpoint": to_dict(prepared.endpoint)} if prepared.endpoint else {}
     now = datetime.datetime.now(datetime.UTC)
     run_id = now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
     record = RunRecord(run_id=run_id, spec=prepared.spec, created=now.isoformat(timespec="seconds"), git_commit=environment.git_commit(),
@@ -114,8 +124,8 @@ def start(prepared: Prepared) -> RunWriter:
     return RunWriter.create(prepared.db, record)
 
 
-def reopen(db: Path, name: str) -> tuple[Prepared, RunWriter]:
-    """Load what a stopped run needs to go on, from its own record.
+def reopen(db: Path, name: str, endpoint: Mapping[str, Any] | None = None) -> tuple[Prepared, RunWriter]:
+    """Load what a stopped run needs to go on, from its own record; ``endpoint`` holds fields of EndpointOptions to be used instead of its own.
 
     Raises InputError where the run is done, or the model, its items or the code of a suite have changed since.
     """
@@ -126,7 +136,7 @@ def reopen(db: Path, name: str) -> tuple[Prepared, RunWriter]:
     sampling = spec.sampling
     engine = EngineOptions(dtype=sampling["dtype"], batch_rows=sampling["batch_rows"], threads=sampling["threads"],
                            reasoning_tokens=sampling["reasoning_tokens"], engine_args=tuple((name, value) for name, value in sampling.get("engine_args", ())),
-                           cache=sampling.get("cache"))
+                           cache=sampling.get("cache"), endpoint=EndpointOptions.from_record(stored.hardware.get("endpoint"), endpoint or {}))
     options = AuditOptions(model=spec.model.uri, db=db, suites=spec.suites, profile=spec.profile, limit=spec.limit, baseline=spec.baseline,
                            judge=spec.judge.uri if spec.judge else None, items={suite: Path(path) for suite, path, _ in spec.items},
                            system=spec.system, embedder=sampling["embedder"], seed=spec.seed, engine=engine)

@@ -114,11 +114,6 @@ class EndpointModel:
         return (self.usage.prompt_tokens * read + (self.usage.completion_tokens + self.usage.reasoning_tokens) * written) / 1_000_000
 
 
-def open_endpoint(uri: str, options: EndpointOptions, *, batch_rows: int | None = None, reasoning_tokens: int = 512) -> EndpointModel:
-    """Open ``openai:MODEL@URL``. Raises ModelError, also where the client is not installed."""
-    return EndpointModel(uri, options, batch_rows=batch_rows, reasoning_tokens=reasoning_tokens)
-
-
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pool: Pool) -> None:
     """End the event loop's thread; whatever is in flight is given up."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from auditor.errors import InputError, ModelError
@@ -48,6 +50,16 @@ class EndpointOptions:
     budget: ErrorBudget = ErrorBudget()
     servers: tuple[str, ...] = ()
     price: tuple[float, float] | None = None
+
+
+    @classmethod
+    def from_record(cls, stored: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> EndpointOptions:
+        """The options as a run's record holds them (None where it holds none), with ``changes`` in place of its own."""
+        fields = dict(stored or {})
+        if "budget" in fields:
+            fields["budget"] = ErrorBudget(**fields["budget"])
+        fields |= {name: tuple(fields[name]) for name in ("servers", "price") if fields.get(name) is not None}
+        return cls(**{**fields, **changes})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

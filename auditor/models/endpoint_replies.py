@@ -9,6 +9,8 @@ from typing import Any
 from auditor.models.endpoint_errors import Failure, Unable
 from auditor.schema import OptionLogprob, Usage
 
+ROUNDING = 1e-6  # by which a log-probability may come out above 0
+
 
 def checked(found: Mapping[str, Any], model: str, count: int) -> list[Mapping[str, Any]]:
     """The reply's ``count`` choices in their order. Raises Failure where there are others, or they are ``model``'s no more."""
@@ -67,19 +69,18 @@ def _count(value: Any) -> int:
     return value if type(value) is int and value >= 0 else 0
 
 
-def first_token(choice: Mapping[str, Any]) -> dict[str, float]:
-    """Log-probabilities of the likeliest first tokens, by their text. Raises Failure where there are none."""
+def first_token(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """(text, log-probability) of the likeliest first tokens. Raises Failure where there are none."""
     try:
-        rows = choice["logprobs"]["content"][0]["top_logprobs"]
-        found = {str(row["token"]): float(row["logprob"]) for row in rows}
+        found = [(str(row["token"]), float(row["logprob"])) for row in choice["logprobs"]["content"][0]["top_logprobs"]]
     except (KeyError, IndexError, TypeError, ValueError):
-        found = {}
-    if not found or not all(value <= 1e-6 for value in found.values()):  # a NaN fails this too
+        found = []
+    if not found or not all(value <= ROUNDING for _, value in found):  # a NaN fails this too
         raise Failure("retry", "the reply has no usable log-probabilities")
     return found
 
 
-def by_first_token(options: Sequence[str], tokens: Mapping[str, float]) -> list[OptionLogprob]:
+def by_first_token(options: Sequence[str], named: Sequence[tuple[str, float]]) -> list[OptionLogprob]:
     """Each option's log-probability, read from its first token alone.
 
     An option's first token is the longest of the named ones that begins it. Raises Unable where one option has none, or two are not told
@@ -88,14 +89,15 @@ def by_first_token(options: Sequence[str], tokens: Mapping[str, float]) -> list[
     needs = "log-probabilities of given completions would be needed, and this server gives none"
     if len(options) < 2:
         raise Unable(f"the log-probability of a whole text is asked for: {needs}")
+    tokens = dict(sorted(named, key=lambda row: row[1]))  # of two that look alike, the likelier
     found = []
     for option in options:
         token = max((token for token in tokens if token and option.startswith(token)), key=len, default="")
         if not token:
-            raise Unable(f"option {option!r} does not begin with any of the {len(tokens)} likeliest tokens that the server names: {needs}")
+            raise Unable(f"option {option!r} does not begin with any of the {len(named)} likeliest tokens that the server names: {needs}")
         if any(other != option and other.startswith(token) for other in options):
             raise Unable(f"the options are not told apart by their first token {token!r}: {needs}")
-        found.append(OptionLogprob(text=option, logprob=tokens[token], token_logprobs=(tokens[token],)))
+        found.append(OptionLogprob(text=option, logprob=min(0.0, tokens[token]), token_logprobs=(min(0.0, tokens[token]),)))
     return found
 
 
@@ -109,7 +111,7 @@ def echoed(found: Mapping[str, Any], model: str, prompts: Sequence[Sequence[int]
             held = len(values) if isinstance(values, list) else "no"
             raise Failure("retry", f"the reply has {held} log-probabilities for a prompt of {len(prompt)} tokens")
         row = values[1:len(prompt)]
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) and value <= 1e-6 for value in row):
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) and value <= ROUNDING for value in row):
             raise Failure("retry", "the reply has a log-probability that is none")
         rows.append([min(0.0, float(value)) for value in row])
     return rows

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditor.errors import ModelError
+from auditor.models.endpoint_options import EndpointOptions
 from auditor.schema import Model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -28,6 +29,7 @@ class EngineOptions:
     pack: bool = True
     engine_args: tuple[tuple[str, str], ...] = ()
     cache: bool | None = None
+    endpoint: EndpointOptions = field(default_factory=EndpointOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,10 @@ def open_model(uri: str, options: EngineOptions | None = None) -> Model:
         from auditor.models.responses import CachedModel
 
         return CachedModel(open_model(uri, replace(options, cache=False)))
+    if uri.startswith("openai:"):
+        return _endpoint(uri, options)
+    if options.endpoint.servers:
+        raise ModelError(f"--endpoint is for a model written openai:MODEL@URL, not for {uri}; leave it out")
     if uri.startswith("recorded:"):
         from auditor.models.recorded import RecordedModel
 
@@ -65,6 +71,16 @@ def open_model(uri: str, options: EngineOptions | None = None) -> Model:
     from auditor.models.hf import HFModel
 
     return HFModel(checkpoint, options)
+
+
+def _endpoint(uri: str, options: EngineOptions) -> Model:
+    try:
+        import openai  # noqa: F401
+    except ImportError:
+        raise ModelError("openai:MODEL@URL needs the official openai client, which is not installed here; pip install 'alignment-auditor[openai]'") from None
+    from auditor.models.endpoint import EndpointModel
+
+    return EndpointModel(uri, options.endpoint, batch_rows=options.batch_rows, reasoning_tokens=options.reasoning_tokens)
 
 
 def resolve(uri: str) -> Checkpoint:
@@ -96,7 +112,7 @@ def absolute(uri: str) -> str:
         return "recorded:" + absolute_path(uri.removeprefix("recorded:"))
     if uri.startswith("vllm:"):
         return "vllm:" + absolute(uri.removeprefix("vllm:"))
-    return uri if uri == "smollm2" or uri.startswith("hf:") else absolute_path(uri)
+    return uri if uri == "smollm2" or uri.startswith(("hf:", "openai:")) else absolute_path(uri)
 
 
 def absolute_path(name: str) -> str:
