@@ -55,7 +55,7 @@ def audits_of_shapers(source: Source) -> list[Audited]:
                 continue
             suite = "judge_agreement" if run.spec.model.weights_hash == weights else GATE if run.spec.judge and run.spec.judge.weights_hash == weights else ""
             metrics = tuple(m for m in source.store.metrics(run.run_id) if suite and m.suite == suite and not m.group.startswith("judge:"))
-            if metrics:
+            if any(metric.name == "agreement" and metric.value is not None for metric in metrics):
                 found.append(Audited(name=name, run=run, metrics=metrics))
                 break
     return found

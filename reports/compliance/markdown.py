@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from auditor.reports.text import visible
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#!|~$^=])")
-_STARTS = re.compile(r"^(\s*)([-+](?=\s|$)|\d{1,9}[.)](?=\s|$))", re.MULTILINE)
+_STARTS = re.compile(r"^(\s*)([-+]|\d{1,9}[.)](?=\s|$))", re.MULTILINE)
 _LINKS = re.compile(r"(?i)(://|\bwww\.|\bmailto:|@)")
 
 
