@@ -64,7 +64,8 @@ def interval(ci: ConfidenceInterval | None, unit: str) -> str:
 
 def span(low: float, high: float, unit: str) -> str:
     """``28.1 % to 40.6 %``, ``31.1 to 43.3 tokens``: a unit in words stands once."""
-    return f"{number(low, unit).removesuffix(f'{NBSP}{unit}')} to {number(high, unit)}"
+    words = "points" if unit in DIFFERENCES else unit
+    return f"{number(low, unit).removesuffix(f'{NBSP}{words}')} to {number(high, unit)}"
 
 
 def value_with_interval(metric: Metric) -> str:

@@ -20,7 +20,7 @@ def most_important(differences: Sequence[Difference], decisions: Sequence[Decisi
     """The metrics worth looking at: those of failed rules, then whatever differs, the surest first; nothing where no item changed."""
     failed = {one.rule.metric for one in decisions if one.decided == "fail"}
     asked = {one.rule.metric for one in decisions}
-    changed = [one for one in differences if one.minimum_detectable_effect is not None]
+    changed = [one for one in differences if one.n_changed]
     decided = ("worse", "better")
     changed.sort(key=lambda one: (one.metric not in failed, one.outcome not in decided, one.metric not in asked, one.p_value, one.metric))
     return [one.metric for one in changed[:METRICS]]

@@ -113,14 +113,15 @@ def difference_of(one: Measured, p_adjusted: float | None, margin: float | None)
     source = "policy"
     if margin is None:
         margin, source = house_margin(one.metric.unit, float(np.std(pairs.baseline, ddof=1)) if len(pairs.baseline) > 1 else 0.0)
-    gain = test.ci if one.higher_is_better else replace(test.ci, low=-test.ci.high, high=-test.ci.low)
+    gain = test.ci if one.higher_is_better else replace(test.ci, low=0.0 - test.ci.high, high=0.0 - test.ci.low)
     reading = read_outcome((gain.low, gain.high), margin, n_clusters=test.n_clusters, error=one.noise.error if one.noise else 0.0, p_adjusted=p_adjusted)
     open_question = reading.outcome == "inconclusive" and not reading.undecided
     value = test.difference if one.higher_is_better else -test.difference
     return Difference(
         metric=one.metric.key, unit=one.metric.unit, higher_is_better=one.higher_is_better, baseline=float(pairs.baseline.mean()),
         candidate=float(pairs.candidate.mean()), difference=test.difference, ci=test.ci, p_value=test.p_value, p_adjusted=p_adjusted,
-        n_pairs=test.n_pairs, n_clusters=test.n_clusters, unpaired=pairs.unpaired, margin=margin, margin_source=source, outcome=reading.outcome,
+        n_pairs=test.n_pairs, n_clusters=test.n_clusters, n_changed=pairs.n_changed, unpaired=pairs.unpaired,
+        margin=margin, margin_source=source, outcome=reading.outcome,
         reason=reading.undecided, minimum_detectable_effect=test.minimum_detectable_effect, flip=reading.flip,
         flip_is_bound=bool(one.noise and one.noise.bound),
         n_needed=pairs_needed(value, gain, margin, test.n_pairs) if open_question else None, notes=tuple(_notes(one)))
@@ -142,7 +143,7 @@ def _notes(one: Measured) -> Iterator[str]:
         yield f"{pairs.unpaired} scores have no partner in the other run: the pairs are those items that both runs could be scored on"
     if one.test.flag:
         yield one.test.flag
-    if one.test.minimum_detectable_effect is None:
+    if not pairs.n_changed:
         yield f"no pair differs; the interval allows for what {n} pairs cannot show"
     if one.noise and one.noise.bound:
         yield ("how the recorded replies were drawn is not known" if not pairs.drawn else "drawn at random with one epoch") \

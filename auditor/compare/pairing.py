@@ -72,6 +72,10 @@ class Pairs:
     drawn: bool
 
     @property
+    def n_changed(self) -> int:
+        return int((self.candidate != self.baseline).sum())
+
+    @property
     def bounds(self) -> tuple[float, float] | None:
         """Least and greatest possible difference: of shares by their scale, else by the range of the values seen; None where none varies."""
         both = np.concatenate([self.baseline, self.candidate])
@@ -85,15 +89,15 @@ def find_score(metric: str, group: str, metrics: Sequence[Metric], suites: Seque
     """The score whose average is the metric's value in every run; a reason where there is none, or more than one.
 
     A metric of a group is looked for among the samples whose metadata name the group, any other among all samples and those of fields with few
-    values. Of several scores with the same average the one of the metric's own name counts, or the one that shares most words with it.
+    values. Of several with the same average that of the metric's own name counts, else the one that shares most words with it.
     """
     places = [suite.averages for suite in suites]
     fitting = [which for which in places[0] if _belongs(which, group, suites[0])
                and all(_is_average(one, place.get(which)) for one, place in zip(metrics, places, strict=True))]
     if not fitting:
         return NO_AVERAGE
-    alike = {which[0]: _shared_words(metric, which[0]) for which in fitting}
-    chosen = [which for which in fitting if alike[which[0]] == max(alike.values())]
+    alike = {which: _likeness(metric, which) for which in fitting}
+    chosen = [which for which in fitting if alike[which] == max(alike.values())]
     chosen.sort(key=lambda which: (which[1] != "", which[1] != "task"))
     first = [_values(suite, chosen[0]) for suite in suites]
     if all(_same(_values(suite, which), values) for which in chosen[1:] for suite, values in zip(suites, first, strict=True)):
@@ -108,9 +112,10 @@ def _belongs(which: Where, group: str, suite: SuiteRun) -> bool:
     return not name or name == "task" or len(set(suite.scores.facets[name]) - {""}) <= FEW_KINDS
 
 
-def _shared_words(metric: str, scorer: str) -> int:
-    """How alike two names are: 100 for the same, else the number of words in common."""
-    return 100 if metric == scorer else len(set(metric.split("_")) & set(scorer.split("_")))
+def _likeness(metric: str, which: Where) -> int:
+    """How alike the names are: the words that the metric shares with score and kind; more than any number of them where the score has its name."""
+    words = set(metric.split("_"))
+    return 100 * (metric == which[0]) + len(words & set(which[0].split("_"))) + len(words & set(which[2].split("_")))
 
 
 def _values(suite: SuiteRun, which: Where) -> tuple[np.ndarray, ...]:

@@ -21,14 +21,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from auditor.compare.result import TESTS, Policy, Rule
+from auditor.compare.result import DEFAULT_WHY, TESTS, Policy, Rule
 from auditor.errors import InputError, UnknownNameError
 
 KEYS = ("title", "criterion")
 RULE_KEYS = ("metric", "test", "margin", "direction", "why", "owner", "required")
 DIRECTIONS = {"higher": True, "lower": False}
 TEMPLATE = Path(__file__).with_name("gate.toml")
-DEFAULT_WHY = "a headline measurement of its suite"
 
 
 def read_policy(path: Path) -> Policy:

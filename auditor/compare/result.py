@@ -16,6 +16,7 @@ Outcome = Literal["better", "worse", "equivalent", "inconclusive"]
 Test = Literal["no-worse", "non-inferior", "better", "equivalent"]
 Decided = Literal["pass", "fail", "inconclusive", "not_assessed"]
 TESTS: tuple[Test, ...] = ("no-worse", "non-inferior", "better", "equivalent")
+DEFAULT_WHY = "a headline measurement of its suite"  # where no policy is given
 PROOF: frozenset[Test] = frozenset({"non-inferior", "better", "equivalent"})  # tests that ask the candidate to show something
 
 
@@ -41,9 +42,9 @@ class RunFacts:
 class Difference:
     """Candidate − baseline of one metric over the pairs that both runs scored.
 
-    ``baseline`` and ``candidate`` are the averages over these pairs; ``unpaired`` counts the scores that only one of the runs has. ``margin`` is in
-    the metric's unit. ``flip``: chance that a re-run of both models on the same items would give another outcome; ``flip_is_bound``: at most.
-    ``minimum_detectable_effect`` None where no pair differs. ``n_needed``: pairs that would settle an inconclusive outcome.
+    ``baseline`` and ``candidate`` are the averages over these pairs, of which ``n_changed`` differ; ``unpaired`` counts the scores that only one of
+    the runs has. ``margin`` is in the metric's unit. ``flip``: chance that a re-run of both models on the same items would give another outcome;
+    ``flip_is_bound``: at most. ``minimum_detectable_effect`` None where pairs do not vary. ``n_needed``: pairs that would settle an inconclusive outcome.
     """
 
     metric: str
@@ -56,6 +57,7 @@ class Difference:
     p_value: float
     n_pairs: int
     n_clusters: int
+    n_changed: int
     unpaired: int
     margin: float
     margin_source: str
@@ -74,7 +76,7 @@ class Difference:
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        return (self.ci.low, self.ci.high) if self.higher_is_better else (-self.ci.high, -self.ci.low)
+        return (self.ci.low, self.ci.high) if self.higher_is_better else (0.0 - self.ci.high, 0.0 - self.ci.low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from auditor.compare.result import Against, Change, Comparison
+from auditor.compare.result import DEFAULT_WHY, Against, Change, Comparison
 from auditor.reports.comparing import rows
 from auditor.reports.text import cut, shorten, visible
 from auditor.schema import to_dict
@@ -37,7 +37,8 @@ def _candidate(against: Against, letter: str) -> list[str]:
     if decided:
         cells = [(f"{MARKS[one.decided]} {cells[0]}", *cells[1:]) for one, cells in ((one, rows.decision_row(one)) for one in decided)]
         lines += [*table(rows.DECISION_HEADERS, cells), ""]
-        lines += [f"- {plain(one.rule.metric)}: {plain(one.rule.why)}{f' Owner: {plain(one.rule.owner)}.' if one.rule.owner else ''}" for one in decided]
+        asked = [one.rule for one in decided if one.rule.why != DEFAULT_WHY]
+        lines += [f"- {plain(rule.metric)}: {plain(rule.why)}{f' Owner: {plain(rule.owner)}.' if rule.owner else ''}" for rule in asked]
         lines.append("")
     others = rows.others(against)
     if others:

@@ -14,7 +14,6 @@ OUTCOMES: dict[Outcome, str] = {"worse": "worse", "better": "better", "equivalen
 DECISION_HEADERS = ("Gate", "Measurement", "Baseline", "Candidate", "Gain (95 % interval)", "Test, margin", "p adj.", "Detectable", "Pairs", "Because")
 DIFFERENCE_HEADERS = ("Outcome", "Measurement", "Baseline", "Candidate", "Gain (95 % interval)", "Margin", "p adj.", "Detectable", "Pairs", "Notes")
 EXITS = {0: "passes", 1: "FAILS", 4: "is UNDECIDED"}
-NO_PAIRED_CHANGE = "none differs"
 MODEL = 60
 
 
@@ -47,9 +46,7 @@ def difference_unit(unit: str) -> str:
 def gain(one: Difference) -> str:
     """The gain with its interval: above 0 the candidate is better."""
     unit = difference_unit(one.unit)
-    low, high = (numbers.number(end, unit) for end in one.gain_interval)
-    words = f"{numbers.NBSP}points" if unit in numbers.DIFFERENCES else f"{numbers.NBSP}{unit}"
-    return f"{'+' if one.gain > 0 else ''}{numbers.number(one.gain, unit)} ({low.removesuffix(words)} to {high})"
+    return f"{'+' if one.gain > 0 else ''}{numbers.number(one.gain, unit)} ({numbers.span(*one.gain_interval, unit)})"
 
 
 def margin(one: Difference) -> str:
@@ -58,7 +55,9 @@ def margin(one: Difference) -> str:
 
 def detectable(one: Difference) -> str:
     effect = one.minimum_detectable_effect
-    return NO_PAIRED_CHANGE if effect is None else numbers.number(effect, difference_unit(one.unit))
+    if effect is None:
+        return "all differ alike" if one.n_changed else "none differs"
+    return numbers.number(effect, difference_unit(one.unit))
 
 
 def decision_row(one: Decision) -> tuple[str, ...]:
@@ -123,4 +122,4 @@ def ranking_note(comparison: Comparison) -> str:
 def policy_line(comparison: Comparison) -> str:
     policy = comparison.policy
     digest = f" (sha256 {policy.sha256[:16]})" if policy.sha256 else ""
-    return f"{policy.title + ': ' if policy.title else ''}policy {policy.source}{digest}"
+    return f"Policy{f' {policy.title!r}' if policy.title else ''}: {policy.source}{digest}"
