@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import html
-import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from markupsafe import escape
+
 from auditor.errors import InputError
 from auditor.schema import Metric, Suite, Verdict, canonical_json
 
 NAME, FORMAT = "auditor-evidence", 1
 LARGEST = 64 * 2**20  # bytes of a file that is read as a report; pages are a few megabytes
 _TAG = re.compile(rf'<meta name="{NAME}" content="([^"<>]*)">')
-_PARTS = ("auditor.reports", "auditor.store", "auditor.schema", "auditor.stats")  # the code that a page's text depends on
 _TEXTS = ("version", "title", "question", "method", "limits", "reference", "feedback_stage", "harmful", "headline")
 
 
@@ -67,12 +67,20 @@ def renderer(suites: Mapping[str, Suite]) -> str:
 
 @functools.cache
 def _code() -> str:
-    digest = hashlib.sha256()
-    for part in _PARTS:
-        folder = Path(str(importlib.import_module(part).__file__)).parent
-        for path in sorted(one for one in folder.rglob("*") if one.is_file() and one.suffix != ".pyc"):
-            digest.update(f"{part}/{path.relative_to(folder).as_posix()}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    """A hash of this package: its code, its templates, its texts."""
+    digest, folder = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(one for one in folder.rglob("*") if one.is_file() and one.suffix != ".pyc"):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def as_made_by(text: str, maker: Carried) -> str:
+    """The page with the version and renderer of ``maker`` in its tag: two versions may well write the same page."""
+    found = _TAG.search(text)
+    if found is None:
+        return text
+    content = json.loads(html.unescape(found[1])) | {"version": maker.version, "renderer": maker.renderer}
+    return text[:found.start(1)] + str(escape(json.dumps(content, sort_keys=True, separators=(",", ":")))) + text[found.end(1):]
 
 
 def read_page(path: Path) -> tuple[str, Carried]:

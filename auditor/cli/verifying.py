@@ -23,12 +23,39 @@ def verify_command(db: Path, target: str, head: str | None, output: str) -> int:
     check_format(output)
     expected = _checked(head) if head is not None else None
     store = Store.open(db)
+    path = Path(target)
+    if path.is_file() or path.suffix.lower() in (".html", ".htm"):
+        return _verify_report(store, path, expected, output)
     found = store.verify(target, expected)
     if output == "json":
         print_json(verification_object(found))
     else:
         print_verification(found)
     return 0 if found.agrees else 1
+
+
+def _verify_report(store: Store, path: Path, expected: str | None, output: str) -> int:
+    """Check the page, then the rows of every run on it; a run without a chain is an error where the page itself is all right."""
+    from auditor.cli.verifying_report import UNDECIDED, check_report, print_check, runs_shown
+
+    check = check_report(store, path)
+    runs, unsealed = [], ""
+    for run in runs_shown(check.carried):
+        try:
+            runs.append(store.verify(run, expected if run == check.carried.run else None))
+        except InputError as error:
+            unsealed = unsealed or str(error)
+    agrees = check.agrees and all(found.agrees for found in runs)
+    if output == "json":
+        print_json({"agrees": agrees and check.comparable and not unsealed, "report": check.as_object(), "runs": [verification_object(found) for found in runs],
+                    "not_sealed": unsealed or None})
+    else:
+        print_check(check)
+        for found in runs:
+            print_verification(found, beside=found.run_id != check.carried.run)
+    if agrees and unsealed:
+        raise InputError(unsealed)
+    return 1 if not agrees else 0 if check.comparable else UNDECIDED
 
 
 def _checked(head: str) -> str:
@@ -44,8 +71,8 @@ def verification_object(found: Verification) -> dict[str, Any]:
             "differences": [to_dict(one) for one in found.differences], "chain": list(found.chain)}
 
 
-def print_verification(found: Verification) -> None:
-    """What came of checking a run, for people; nothing that was stored reaches the terminal as it is."""
+def print_verification(found: Verification, *, beside: bool = False) -> None:
+    """What came of checking a run, for people; nothing that was stored reaches the terminal as it is. No ``--head`` is for a run ``beside`` it."""
     rows = f"{sum(found.rows.values()):,} rows"
     if found.agrees:
         print(f"run {found.run_id}: {rows} agree with the hash chain ({', '.join(f'{name} {n:,}' for name, n in found.rows.items())})")
@@ -60,5 +87,5 @@ def print_verification(found: Verification) -> None:
             print(f"  and {more:,} more")
         for problem in found.chain:
             print(printable(f"  chain    {problem}"))
-    if found.expected is None:
+    if found.expected is None and not beside:
         print(SELF_CONSISTENT)
