@@ -1,7 +1,7 @@
 """A model behind the OpenAI API: requests go out concurrently, replies come back in the order of the requests.
 
 An event loop in a thread of its own does the asking; ``run`` hands it requests and waits. So that the servers do not idle at the end of a
-batch, the following batches of the plan are asked ahead, up to twice the number of requests that may be in flight.
+batch, the requests that follow in the plan are asked ahead, up to twice as many as may be in flight.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class EndpointModel:
         key = api_key()
         self.options, self.rows = options, batch_rows or BATCH
         self.usage, self.failed, self.asked = Usage(), 0, 0
-        self.planned: list[list[Request]] = []
+        self.expected: list[Request] = []
+        self.places: dict[Request, int] = {}
         self.ahead: dict[Request, concurrent.futures.Future[Answer]] = {}
         self.loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self.loop.run_forever, name="endpoint", daemon=True)
@@ -56,10 +57,15 @@ class EndpointModel:
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
         """The requests in their order, in batches; what was asked ahead by an earlier plan and never fetched is given up."""
-        self._give_up()
-        self.planned = [list(requests[start:start + self.rows]) for start in range(0, len(requests), self.rows)]
+        self.expect(requests)
         self.asked += len(requests)
-        return [list(batch) for batch in self.planned]
+        return [list(requests[start:start + self.rows]) for start in range(0, len(requests), self.rows)]
+
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Say which requests will come, in this order, so that they can be asked ahead; :meth:`plan` expects all of its own."""
+        self._give_up()
+        self.expected = list(requests)
+        self.places = {request: place for place, request in enumerate(self.expected)}
 
     def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Answer one batch. Raises EngineError as soon as more requests have failed than the error budget allows; nothing of the batch
@@ -81,12 +87,13 @@ class EndpointModel:
             return await self.asker.answer(request)
 
     def _look_ahead(self, requests: Sequence[Request]) -> None:
-        """Ask the batches after this one, until twice as many requests wait as may be in flight."""
-        place = next((index for index, batch in enumerate(self.planned) if batch and requests and batch[0] == requests[0]), len(self.planned))
-        for batch in self.planned[place + 1:]:
+        """Ask what comes after this batch, until twice as many requests are waited for as may be in flight."""
+        place = max((self.places.get(request, len(self.expected)) for request in requests), default=len(self.expected))
+        for request in self.expected[place + 1:]:
             if len(self.ahead) >= 2 * self.options.concurrency:
                 return
-            self.ahead.update({request: self._ask(request) for request in batch if request not in self.ahead})
+            if request not in self.ahead:
+                self.ahead[request] = self._ask(request)
 
     def _give_up(self) -> None:
         for future in self.ahead.values():

@@ -46,7 +46,13 @@ class CachedModel:
             raise EngineError(f"the response cache {self.path} cannot be used: {error}; set AUDITOR_CACHE to another folder, or pass --no-cache") from None
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
-        return self.model.plan(requests)
+        """The model's own batches; an engine that asks ahead is told what will really be asked of it."""
+        batches = self.model.plan(requests)
+        expect = getattr(self.model, "expect", None)
+        if expect is not None:
+            known = self._known(requests)
+            expect([request for batch in batches for request in batch if request.key not in known])
+        return batches
 
     def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Replies in the order of ``requests``."""
