@@ -108,8 +108,8 @@ class Store:
         return found[0]
 
     def earlier_runs(self, weights_hash: str, before: str) -> list[StoredRun]:
-        """Runs of the same weights created before the time ``before`` (ISO 8601, as `StoredRun.created`), the oldest first."""
-        return [run for run in self.runs() if run.spec.model.weights_hash == weights_hash and run.created < before]
+        """Runs of the same weights created before the time ``before`` (ISO 8601, as `StoredRun.created`), the oldest first; none of unknown weights."""
+        return [run for run in self.runs() if weights_hash and run.spec.model.weights_hash == weights_hash and run.created < before]
 
     def head(self, run_id: str) -> str | None:
         """The head of a run's hash chain, in hex; None if it is not sealed. ``run_id`` as for :meth:`run`."""

@@ -47,6 +47,13 @@ def test_earlier_runs_of_the_same_weights(store):
     assert store.earlier_runs("w1", "2025-03-01") == []
 
 
+def test_runs_of_unknown_weights_are_not_runs_of_the_same(tmp_path, make):
+    for run_id, created in (("e1", "2025-03-01"), ("e2", "2025-03-02")):
+        with RunWriter.create(tmp_path / "a.duckdb", make.record(run_id, created=created, weights="")) as writer:
+            writer.finish()
+    assert Store.open(tmp_path / "a.duckdb").earlier_runs("", "2025-03-03") == []
+
+
 def test_transcripts_by_order(store):
     def values(order, **more):
         return [found.value for found in store.transcripts("2025-a1", "tone", "rate", order, limit=3, **more)]
