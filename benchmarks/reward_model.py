@@ -1,7 +1,7 @@
 """Does the reward model learn what people prefer? Accuracy on held-out pairs of any source, with its interval, and its taste for length.
 
     python benchmarks/reward_model.py                                                # the shipped pairs
-    python benchmarks/reward_model.py --data harmless_base_test_half.jsonl.gz --limit 500 --name hh-rlhf
+    python benchmarks/reward_model.py --data harmless_base_test_half.jsonl.gz --limit 300 --longest 400 --name hh-rlhf
     python benchmarks/reward_model.py --show                                         # prints what is committed
 
 SmolLM2-135M with LoRA of rank 16, one epoch (two on the shipped pairs, as the recipe rlhf); one fifth of the topics is held out. Public sources are read
@@ -21,8 +21,11 @@ from typing import Any
 
 from labeller import Printer
 
+from auditor.models.resolve import resolve
+from auditor.schema import to_dict
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
+from auditor.training.data import load_preferences
 from auditor.training.reward import Config, train
 
 RESULTS = Path(__file__).parent / "results" / "reward_model.json"
@@ -32,10 +35,26 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Train on ``asked.data`` and return what was measured on the held-out topics."""
     folder = asked.folder or Path(tempfile.gettempdir()) / f"auditor-benchmark-reward-{asked.name}"
     folder.mkdir(parents=True, exist_ok=True)
-    config = Config(data=asked.data, limit=asked.limit, lora_rank=16, lr=2e-4, epochs=asked.epochs, max_length=asked.max_length, held_out=0.2, save_every=10)
+    source, left_out = _short(asked, folder)
+    config = Config(data=source, limit=asked.limit, lora_rank=16, lr=2e-4, epochs=asked.epochs, held_out=0.2, save_every=10)
     outcome = train(config, StageRun(name="reward", folder=folder, world=World(), seed=0, resume=True, inputs={"policy": "smollm2"}, reporter=Printer()))
-    return {"limit": asked.limit, "epochs": asked.epochs, "steps": outcome.steps, "measured": outcome.measured,
+    return {"limit": asked.limit, "longest": asked.longest, "left_out": left_out, "epochs": asked.epochs, "steps": outcome.steps, "measured": outcome.measured,
             "data_hash": next(iter(outcome.data_hashes.values()))}
+
+
+def _short(asked: argparse.Namespace, folder: Path) -> tuple[str, int]:
+    """The source without the pairs of more than ``longest`` tokens (words and marks, as the tokenizer cuts them), and how many those are."""
+    if not asked.longest:
+        return asked.data, 0
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(resolve("smollm2").folder))
+    pairs = load_preferences(asked.data)
+    texts = ["".join(message.content for message in pair.prompt) + max(pair.chosen, pair.rejected, key=len) for pair in pairs]
+    kept = [pair for pair, text in zip(pairs, texts, strict=True) if len(tokenizer(text)["input_ids"]) <= asked.longest]
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps({name: value for name, value in to_dict(pair).items() if name != "metadata"}) + "\n" for pair in kept))
+    return str(path), len(pairs) - len(kept)
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -54,7 +73,7 @@ def main() -> None:
     reader.add_argument("--name", default="shipped", help="what the results are kept under")
     reader.add_argument("--limit", type=int, default=0, help="at most so many pairs")
     reader.add_argument("--epochs", type=float, default=1.0)
-    reader.add_argument("--max-length", type=int, default=1024)
+    reader.add_argument("--longest", type=int, default=0, help="leave out pairs of more tokens than this; 0 for none")
     reader.add_argument("--folder", type=Path)
     reader.add_argument("--show", action="store_true", help="train nothing")
     asked = reader.parse_args()
