@@ -82,9 +82,9 @@ class Pool:
 
     @classmethod
     def of(cls, server: Server, pool: Pool) -> Pool:
-        """That one server of ``pool``, by itself."""
+        """That one server of ``pool``, by itself; what fails there is not held against it."""
         lone = cls((), pool.key, pool.options)
-        lone.servers = [server]
+        lone.servers = [Server(server.url, server.client)]
         return lone
 
     async def call(self, path: str, body: Mapping[str, Any], read: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
