@@ -51,14 +51,21 @@ def audits_of_shapers(source: Source) -> list[Audited]:
     found = []
     for _, name, weights in shapers(source.run.spec.model.lineage):
         for run in reversed(source.runs):
-            if not weights or run.status != "done" or not run.evidence:
-                continue
-            suite = "judge_agreement" if run.spec.model.weights_hash == weights else GATE if run.spec.judge and run.spec.judge.weights_hash == weights else ""
-            metrics = tuple(m for m in source.store.metrics(run.run_id) if suite and m.suite == suite and not m.group.startswith("judge:"))
+            suite = _audit_of(weights, run)
+            metrics = tuple(m for m in source.store.metrics(run.run_id) if m.suite == suite and not m.group.startswith("judge:")) if suite else ()
             if any(metric.name == "agreement" and metric.value is not None for metric in metrics):
                 found.append(Audited(name=name, run=run, metrics=metrics))
                 break
     return found
+
+
+def _audit_of(weights: str, run: StoredRun) -> str:
+    """The suite under which a complete run audits these weights as a judge: as its model or as its judge; "" where it does not."""
+    if not weights or run.status != "done" or not run.evidence:
+        return ""
+    if run.spec.model.weights_hash == weights and "judge_agreement" in run.spec.suites:
+        return "judge_agreement"
+    return GATE if run.spec.judge is not None and run.spec.judge.weights_hash == weights else ""
 
 
 def _question(source: Source, key: str, measured: Standing, missing: str, facts: Sequence[Fact] = (), rows: Sequence[Measurement] = ()) -> Question:

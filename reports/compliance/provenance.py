@@ -22,12 +22,14 @@ def item_digests(source: Source) -> tuple[ItemDigest, ...]:
     versions = dict(zip(source.run.spec.suites, source.run.spec.suite_versions, strict=False))
     files = {suite: (path, sha) for suite, path, sha in source.run.spec.items}
     found = []
-    for suite, rows in source.store.samples_frame(source.run.run_id).groupby("suite", sort=True):
-        digest = hashlib.sha256()
-        for row in rows[list(COLUMNS)].itertuples(index=False, name=None):
-            digest.update(json.dumps([value if isinstance(value, str) else None for value in row], ensure_ascii=False).encode() + b"\n")
+    frame = source.store.samples_frame(source.run.run_id)
+    columns = [frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in COLUMNS]
+    for suite, places in sorted(frame.groupby("suite").indices.items()):
+        digest, encode = hashlib.sha256(), json.JSONEncoder(ensure_ascii=False).encode
+        for k in places:
+            digest.update(encode([column[k] for column in columns]).encode() + b"\n")
         path, sha = files.get(str(suite), ("", ""))
-        found.append(ItemDigest(suite=str(suite), version=versions.get(str(suite), ""), n=len(rows), n_clusters=int(rows["cluster_id"].nunique()),
+        found.append(ItemDigest(suite=str(suite), version=versions.get(str(suite), ""), n=len(places), n_clusters=len({columns[1][k] for k in places}),
                                 sha256=digest.hexdigest(), file=path, file_sha256=sha))
     return tuple(found)
 
