@@ -16,9 +16,10 @@ MAX_WAIT = 120.0  # seconds that a server's Retry-After is obeyed for; one that 
 TOO_LONG = re.compile(r"context.?(?:length|size|window)|max_model_len|maximum (?:model|input) length|exceed_context_size|too many tokens", re.IGNORECASE)
 SAID = 300  # characters of a server's words that are repeated
 
-# retry: the same call may succeed later. down: so too, and the server itself is in doubt. out: this server will not answer such calls at all.
+# busy: the same call may succeed later. retry: so too, but what came back was no reply. down: nothing came back.
+# out: this server will not answer such calls at all.
 # too_long: does not fit the model's context. refused: this request will not be answered.
-Kind = Literal["retry", "down", "out", "too_long", "refused"]
+Kind = Literal["busy", "retry", "down", "out", "too_long", "refused"]
 
 
 class Failure(Exception):
@@ -62,7 +63,7 @@ def _status(error: openai.APIStatusError, key: str) -> Failure:
     if wait is not None and wait > MAX_WAIT:
         return Failure("refused", f"{text}; the server asks to wait {wait:.0f} s, more than the {MAX_WAIT:.0f} s that are waited")
     if status in (408, 409, 425, 429):
-        return Failure("retry", text, wait=wait)
+        return Failure("busy", text, wait=wait)
     if status >= 500:
         return Failure("down", text, wait=wait)
     if status in (400, 413, 422) and TOO_LONG.search(_said(error, whole=True)):

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BACKOFF = 30.0
 TIMEOUT_RETRIES = 2  # a server that hangs costs a whole time-out each time
-DRAIN_AFTER = 3  # calls on end that broke off or got 5xx; a refused connection drains at once
+DRAIN_AFTER = 3  # calls on end without a usable reply; a refused connection drains at once
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +40,7 @@ class Server:
     failures: int = 0
     drained: int = 0
     out: str = ""
+    trouble: str = ""
     checked: bool = True
 
     @property
@@ -61,9 +62,9 @@ class Server:
             self.out = problem.text
         if problem.wait:
             self.until = max(self.until, now + problem.wait)
-        if problem.kind != "down" or self.until > now:
+        if problem.kind not in ("retry", "down") or self.until > now:
             return
-        self.failures += 1
+        self.failures, self.trouble = self.failures + 1, problem.text
         if problem.now_down or self.failures >= DRAIN_AFTER:
             if not self.drained:
                 logger.warning("%s is left alone for a while: %s", self.url, problem.text)
@@ -94,8 +95,9 @@ class Pool:
         the retries are used up; at once where trying again cannot help.
         """
         tried = hung = 0
+        avoided: set[Server] = set()  # those that failed since the last pause: a server that fails fast has the least in flight
         while True:
-            server = await self._free()
+            server = await self._free(avoided)
             server.active += 1
             try:
                 if not server.checked and self.admit is not None:
@@ -110,7 +112,8 @@ class Pool:
                 server.failed(problem, self.options.backoff, time.monotonic())
                 if not self._again(problem, tried, hung):
                     raise Failure(problem.kind, problem.text + (f" (asked {tried} times)" if tried > 1 else "")) from None
-                pause = self._pause(problem, tried)
+                avoided.add(server)
+                pause = self._pause(problem, tried, avoided)
             finally:
                 server.active -= 1
             await asyncio.sleep(pause)
@@ -139,8 +142,11 @@ class Pool:
             raise Failure("retry", f"HTTP 200 with an error: {clean(json.dumps(found['error']), self.key)}")
         return found
 
-    async def _free(self) -> Server:
-        """The free server with the least in flight; waits until there is one. Raises Failure where none will ever be."""
+    async def _free(self, avoided: set[Server]) -> Server:
+        """The free server with the least in flight, one not ``avoided`` if there is any; waits until one is free.
+
+        Raises Failure where none will ever be, or all have been dead for as long as a request is retried.
+        """
         while True:
             now = time.monotonic()
             usable = [server for server in self.servers if not server.out]
@@ -148,19 +154,22 @@ class Pool:
                 raise Failure("out", "; ".join(f"{server.url}: {server.out}" for server in self.servers))
             free = [server for server in usable if server.is_free(now)]
             if free:
-                return min(free, key=lambda server: server.active)
+                return min(free, key=lambda server: (server in avoided, server.active))
+            if all(server.drained > self.options.retries for server in usable):
+                raise Failure("down", "; ".join(f"{server.url}: {server.trouble}" for server in usable))
             await asyncio.sleep(max(0.02, min(server.until for server in usable) - now))
 
     def _again(self, problem: Failure, tried: int, hung: int) -> bool:
         if problem.kind == "out":
             return any(not server.out for server in self.servers)
         limit = min(self.options.retries, TIMEOUT_RETRIES) if hung > TIMEOUT_RETRIES else self.options.retries
-        return problem.kind in ("retry", "down") and tried <= limit
+        return problem.kind in ("busy", "retry", "down") and tried <= limit
 
-    def _pause(self, problem: Failure, tried: int) -> float:
+    def _pause(self, problem: Failure, tried: int, avoided: set[Server]) -> float:
         """Seconds before the next attempt: none where another server is free, the server's own wish, else doubling with jitter."""
-        if len(self.servers) > 1 and any(server.is_free(time.monotonic()) and not server.failures for server in self.servers):
+        if any(server.is_free(time.monotonic()) for server in self.servers if server not in avoided):
             return 0.0
+        avoided.clear()
         doubled = min(MAX_BACKOFF, self.options.backoff * 2 ** (tried - 1))
         return (problem.wait or 0.0) + doubled * self.jitter.uniform(0.5, 1.0) * (0.5 if problem.wait else 1.0)
 

@@ -203,7 +203,7 @@ async def patiently(call: Callable[[], Awaitable[dict[str, Any]]], pool: Pool) -
         try:
             return await call()
         except Failure as problem:
-            if problem.kind not in ("retry", "down") or problem.now_down or problem.timed_out or tried >= pool.options.retries:
+            if problem.kind not in ("busy", "retry", "down") or problem.now_down or problem.timed_out or tried >= pool.options.retries:
                 raise
             await asyncio.sleep((problem.wait or 0.0) + pool.options.backoff * 2**tried)
     return await call()

@@ -19,6 +19,8 @@ from auditor.models.resolve import Checkpoint, EngineOptions
 from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
 
 ROWS = 512  # requests that are recorded together; vLLM batches among them as it sees fit
+# The engine's core in this process ends with it; on a CPU 2 GiB hold some 45,000 positions of a small model.
+ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
 MISSING = "vllm: needs vLLM, which is not installed here; pip install 'alignment-auditor[vllm]' (on a CPU: make vllm-env), or pass the model without vllm:"
 
 
@@ -26,8 +28,8 @@ class VLLMModel:
     """Answers ``generate`` and ``logprobs`` requests through ``vllm.LLM``. ``options.engine_args`` are passed on to it (tensor_parallel_size=2 …)."""
 
     def __init__(self, checkpoint: Checkpoint, options: EngineOptions) -> None:
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
             import vllm
         except ImportError as error:
@@ -52,6 +54,8 @@ class VLLMModel:
 
             given |= {"enable_lora": True, "max_lora_rank": _rank(checkpoint)}
             self.lora = LoRARequest("adapter", 1, str(checkpoint.adapter))
+        if not _has_gpu():
+            given["enforce_eager"] = True  # compiling takes minutes on a CPU, longer than most audits
         if self.options.batch_rows:
             given["max_num_seqs"] = self.options.batch_rows
         given |= {name: parsed(value) for name, value in self.options.engine_args}

@@ -51,7 +51,7 @@ class RunSpec:
         if self.judge is None:
             return True
         shapers = [item for key in ("judges", "rewards") for item in self.model.lineage.get(key, ())]
-        named = {str(item.get("weights_hash", item.get("uri", ""))) if isinstance(item, Mapping) else str(item) for item in shapers} - {""}
+        named = {str(item.get("weights_hash") or item.get("uri", "")) if isinstance(item, Mapping) else str(item) for item in shapers} - {""}
         # Where weights cannot be seen (an endpoint), the same name is the same model, and two names are two.
         same = self.judge.uri == self.model.uri or (bool(self.judge.weights_hash) and self.judge.weights_hash == self.model.weights_hash)
         return not same and not named & {self.judge.weights_hash, self.judge.uri}

@@ -200,6 +200,15 @@ def test_several_servers_share_the_work(serve, expected):
     assert min(one.state.calls, two.state.calls) >= 3
 
 
+def test_a_server_that_answers_nonsense_quickly_does_not_draw_the_work_to_itself(serve, expected):
+    one, two = serve(), serve(delay=0.05)
+    model = opened(one, two, retries=3)
+    one.state.every, one.state.fault = 1, "empty_choices"
+    for _ in range(3):
+        assert_same(replies(model, requests()), expected)
+    assert model.pool.servers[0].drained
+
+
 def test_the_work_of_a_server_that_dies_goes_to_the_others_and_back_to_it(serve, expected):
     one, two = serve(), serve()
     port = one.server_address[1]

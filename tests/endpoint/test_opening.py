@@ -155,3 +155,6 @@ def test_models_without_a_hash_are_not_the_same_model():
 
     assert run("openai:a@http://h/v1", "openai:b@http://h/v1").judge_is_independent
     assert not run("openai:a@http://h/v1", "openai:a@http://h/v1").judge_is_independent
+    shaped = ModelSpec(uri="m", weights_hash="w", lineage={"judges": [{"role": "labeller", "uri": "openai:b@http://h/v1", "weights_hash": ""}]})
+    for name, independent in (("openai:b@http://h/v1", False), ("openai:c@http://h/v1", True)):
+        assert RunSpec(suites=(), suite_versions=(), model=shaped, judge=ModelSpec(uri=name)).judge_is_independent is independent
