@@ -191,6 +191,28 @@ def suites(
     suites_command(name, prompts, output)
 
 
+@app.command(epilog="Examples: `auditor export latest --to json` · `auditor export latest --to parquet -o run`")
+def export(
+    run: RunName,
+    to: Annotated[str, typer.Option(help="JSON lines in one file, or a folder of Parquet files.", metavar="json|parquet")] = "json",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The new file or folder; RUN.jsonl or RUN by default.")] = None,
+    db: Database = DEFAULT_DB,
+    output: Form = "text",
+) -> None:
+    """Write a finished run with its hash chain to files that `auditor import` takes back, identical."""
+    from auditor.cli.moving import export_command
+
+    export_command(db, run, to, out, output)
+
+
+@app.command("import", epilog="Example: `auditor import run.jsonl --db other.duckdb`")
+def import_(path: Annotated[Path, typer.Argument(help="What `auditor export` wrote.")], db: Database = DEFAULT_DB, output: Form = "text") -> None:
+    """Take an exported run into the database: only whole, and only if its hash chain holds."""
+    from auditor.cli.moving import import_command
+
+    import_command(db, path, output)
+
+
 @app.command(epilog="Examples: `auditor score latest` · `auditor score RUN --suite refusal`. Exit codes as of `auditor run`.")
 def score(
     name: RunName,

@@ -34,7 +34,7 @@ Status = Literal["running", "interrupted", "failed", "done"]
 COMMIT_EVERY = 30.0  # seconds between commits while replies and scores come in
 FINAL_WAIT = 60.0  # seconds that the last commit waits for another process
 _PATIENCE = 1.0  # seconds that a commit on the way waits: the run matters more
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class RunWriter:
@@ -58,10 +58,10 @@ class RunWriter:
 
         Raises InputError on a run id that cannot name a file, and StoreError if the database cannot be used or has the run already.
         """
-        if not _RUN_ID.fullmatch(record.run_id):
+        if not RUN_ID.fullmatch(record.run_id):
             raise InputError(f"run id {record.run_id!r}: use letters, digits, '.', '_' and '-', at most 128")
         database = Path(database)
-        _make_folder(database.parent)
+        make_folder(database.parent)
         _refuse_known(database, record.run_id)
         writer = cls(database, record, Journal(_journal_path(database, record.run_id), create=True))
         writer._append([{"table": "run", "n": 1, "record": to_dict(record)}])
@@ -77,7 +77,7 @@ class RunWriter:
         database = Path(database)
         path = _journal_path(database, run_id)
         stored, known = _stored_record(database, run_id)
-        if stored is None and not (_RUN_ID.fullmatch(run_id) and path.exists()):
+        if stored is None and not (RUN_ID.fullmatch(run_id) and path.exists()):
             raise UnknownNameError("run", run_id, known)
         if stored is not None and stored.status == "done":
             path.unlink(missing_ok=True)  # left if the process was killed right after the last commit
@@ -264,7 +264,8 @@ def _journal_path(database: Path, run_id: str) -> Path:
     return journal.directory(database) / f"{run_id}.jsonl"
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Raises StoreError where the folder cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
