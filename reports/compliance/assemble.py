@@ -40,7 +40,8 @@ def assemble(store: Store, run_id: str, *, suites: Mapping[str, Suite], options:
         gaps=gaps.gaps(source, rows, controls, asked, (items, head)),
         limits=tuple((suites[name].title, suites[name].limits) for name in names if name in suites and suites[name].limits),
         titles={name: suites[name].title if name in suites else humanise(name) for name in names},
-        judge=judge_view(source.run, source.metrics, source.verdicts, source.gate), gate=source.gate, renderer=evidence.renderer(suites))
+        judge=judge_view(source.run, source.metrics, source.verdicts, source.gate), judge_fact=facts["judge"],
+        gate=source.gate, renderer=evidence.renderer(suites))
 
 
 def refuse_or_stamp(source: Source) -> str:

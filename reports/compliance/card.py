@@ -68,10 +68,7 @@ def _factors(report: Compliance) -> str:
 def _evaluation(report: Compliance) -> str:
     rows = [(code(item.suite), text(item.version or "–"), f"{item.n:,}", f"{item.n_clusters:,}", code(item.sha256),
              f"{code(item.file)}, {code(item.file_sha256)}" if item.file else "shipped") for item in report.items]
-    judge = report.run.spec.judge
-    who = "No judge was used." if judge is None else f"Judge: {code(judge.uri)}, " + (
-        "independent of the model." if report.run.spec.judge_is_independent else "not independent of the model: passes that rest on it are withheld.")
-    return table(("Suite", "Version", "Items", "Clusters", "SHA-256 of the items", "Own file"), rows) + f"\n\n{who}"
+    return table(("Suite", "Version", "Items", "Clusters", "SHA-256 of the items", "Own file"), rows) + f"\n\n**Judge**: {text(report.judge_fact.text)}."
 
 
 def _measurements(report: Compliance) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from auditor.reports import wording
+from auditor.reports.build import GATE
 from auditor.reports.compliance import about
 from auditor.reports.compliance.model import ControlView, GapGroup, ItemDigest, Measurement, Question, Source
 from auditor.reports.text import lower_first
@@ -54,7 +55,7 @@ def _unmade(source: Source) -> tuple[tuple[str, str], ...]:
     judged = {(v.criterion.metric, v.criterion.group) for v in source.verdicts}
     return tuple((f"{m.suite.replace('_', ' ').capitalize()}: {lower_first(wording.metric_label(m.name, m.group))}",
                   wording.sentence(m.reason or "no value"))
-                 for m in source.metrics if m.value is None and m.group == "all" and (f"{m.suite}.{m.name}", m.group) not in judged)
+                 for m in source.metrics if m.suite != GATE and m.value is None and m.group == "all" and (f"{m.suite}.{m.name}", m.group) not in judged)
 
 
 def _records(source: Source, items: tuple[ItemDigest, ...], head: str | None) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from auditor.reports import numbers, wording
@@ -90,9 +91,11 @@ def statement(report: Compliance) -> str:
 def facts_of_run(report: Compliance) -> tuple[tuple[str, str], ...]:
     """Identity of what was tested, in the order a reader asks for it."""
     run, model = report.run, report.run.spec.model
+    parents = [entry for entry in model.lineage.get("parents", ()) if isinstance(entry, Mapping)]
     return (
         ("Run", run.run_id), ("Started", run.created), ("Finished", run.finished or "not finished"), ("Profile", run.spec.profile),
         ("Model", model.uri), ("Weights, SHA-256", model.weights_hash or "not recorded"), ("Chat template, SHA-256", model.template_hash or "not recorded"),
+        *(("Trained from", f"{entry.get('uri', 'unnamed')}, SHA-256 {entry.get('weights_hash') or 'not recorded'}") for entry in parents),
         ("Run specification, SHA-256", run.spec.hash), ("Source commit of the auditor", run.git_commit or "not recorded"),
         ("Chain of evidence, head", report.chain_head or "not sealed"), ("Seed", str(run.spec.seed)), ("Newest run looked at", report.until or "–"),
     )

@@ -164,6 +164,7 @@ class Compliance:
     limits: tuple[tuple[str, str], ...]
     titles: Mapping[str, str]
     judge: JudgeView
+    judge_fact: Fact
     gate: tuple[Verdict, ...] = ()
     renderer: str = ""
 

@@ -36,7 +36,7 @@ def render(report: Compliance) -> str:
 
 def context(report: Compliance) -> dict[str, Any]:
     """Everything that the template prints."""
-    titles = dict(report.titles)
+    titles, lineage = dict(report.titles), environment.lineage_facts(report.run.spec.model.lineage)
     return {
         "page": report, "name": lines.name_of(report), "words": wording.WORDS, "coverages": lines.COVERAGE, "standings": lines.STANDING,
         "statement": lines.statement(report), "headline": lines.headline(report), "summary_p": wording.summary_p(report.verdicts),
@@ -44,7 +44,7 @@ def context(report: Compliance) -> dict[str, Any]:
         "rows": [lines.line(one, titles) for one in report.measurements], "line": lambda one: lines.line(one, titles), "counted": lines.counts_text,
         "about": [(label, stated(report.about, name)) for name, label in LABELS.items() if stated(report.about, name)],
         "unstated": [label for name, label in LABELS.items() if not stated(report.about, name)],
-        "identity": lines.facts_of_run(report), "model": environment.setup(report.run), "lineage": environment.lineage_facts(report.run.spec.model.lineage),
+        "identity": lines.facts_of_run(report), "lineage": lineage, "model": [fact for fact in environment.setup(report.run) if fact not in lineage],
         "data_hashes": sorted(report.run.spec.model.lineage.get("data_hashes", {}).items()), "shapers": shapers(report.run.spec.model.lineage),
         "packages": environment.packages(report.run), "outcomes_text": outcomes_text, "coverage_counts": _coverage(report.controls),
         "figure": _figure(report.measurements, titles), "terms": {term: glossary.TERMS[term] for term in TERMS}, "general_method": glossary.METHOD,
