@@ -111,8 +111,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, run_id: str, name: str, batch
     except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
         raise DataError(place, None, f"the export is damaged: a value of the table {name} is of the wrong kind ({str(error).splitlines()[0][:200]}); "
                                      "nothing was imported") from None
-    finally:
-        connection.unregister("incoming")
+    connection.unregister("incoming")
 
 
 def _schema(table: Chained | None) -> pyarrow.Schema:

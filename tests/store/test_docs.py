@@ -63,7 +63,7 @@ def test_every_table_and_column_is_documented(database):
 
 def test_the_python_example(database, monkeypatch):
     monkeypatch.chdir(database.parent)
-    (example,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     names: dict = {}
     exec(example, names)
     assert isinstance(names["store"], Store)
