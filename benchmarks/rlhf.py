@@ -4,7 +4,7 @@
     python benchmarks/rlhf.py --show                    # prints what is committed, and draws the figure again
 
 SmolLM2-135M, LoRA of rank 16. SFT and the reward model are trained once (seed 0) and shared; each seed of PPO draws its own completions, adapters and
-value network: 20 updates of 32 completions of at most 48 tokens, 2 epochs. The reward is that of the reward model, standardised on 64 samples of the
+value network: 20 updates of 16 completions of at most 32 tokens, 2 epochs. The reward is that of the reward model, standardised on 64 samples of the
 policy that PPO starts from: 0 is where it began, 1 is a standard deviation among its samples. KL is from the SFT policy, in nats a completion.
 Its rise is the mean over the last five updates minus that over the first five, with Welch's 95 % interval over updates.
 
@@ -55,8 +55,9 @@ prompts = "shipped:prompts"
 lora_rank = 16
 lr = 1e-4
 updates = 20
-batch_size = 32
+batch_size = 16
 ppo_epochs = 2
+max_new_tokens = 32
 allow_unvalidated_reward = {allow}
 
 [[stage.reward]]
@@ -122,7 +123,7 @@ def figure(found: Mapping[str, Any]) -> str:
     panels = (("reward", "reward, sd of the start"), ("kl", "KL from the SFT policy, nats"), ("length", "tokens a completion"))
     for place, (name, title) in enumerate(panels):
         _panel(canvas, 300.0 * place, (name, title), [curves[name] for curves in found["seeds"].values()])
-    canvas.text(10, 262, "PPO updates of 32 completions; each point is one update's mean.", "small muted")
+    canvas.text(10, 262, "PPO updates of 16 completions; each point is one update's mean.", "small muted")
     return canvas.render(270)
 
 
