@@ -134,4 +134,5 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pool: Pool)
 
     if loop.is_running():
         asyncio.run_coroutine_threadsafe(wind_up(), loop)
-        thread.join(timeout=2)
+        if thread is not threading.current_thread():  # the collector may run anywhere
+            thread.join(timeout=2)

@@ -9,6 +9,7 @@ calls fail in that order; ``{"every": N, "fault": NAME}`` every N-th. ``--withou
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import socket
@@ -283,6 +284,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, engine: Engine, state: State | None = None, port: int = 0) -> None:
         self.engine, self.state, self.counting = engine, state or State(), threading.Lock()
+        self.live: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
 
@@ -291,8 +293,20 @@ class Server(ThreadingHTTPServer):
         return self
 
     def stop(self) -> None:
+        """Die: what is connected is cut off, as when the process is killed."""
         self.shutdown()
         self.server_close()
+        for connection in list(self.live):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.live.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.live.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], OSError):

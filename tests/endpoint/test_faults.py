@@ -59,8 +59,9 @@ def test_one_fault_is_survived(serve, expected, fault):
 def test_many_faults_are_survived(serve, expected):
     server = serve()
     model = opened(server, concurrency=4)
-    server.state.script.extend(ONE_EACH)
-    assert_same(replies(model, requests()), expected)
+    server.state.script.extend(fault for name in ONE_EACH for fault in (name, ""))
+    for _ in range(3):
+        assert_same(replies(model, requests()), expected)
     assert sum(server.state.faults.values()) == len(ONE_EACH)
 
 
