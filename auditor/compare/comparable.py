@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from auditor.compare.naming import Chosen
 from auditor.errors import InputError
 from auditor.schema import RunSpec
@@ -26,7 +28,7 @@ def shared_suites(baseline: Chosen, candidate: Chosen, only: Sequence[str] = ())
     ours, theirs = _chosen_suites(first, only), _chosen_suites(second, only)
     suites = [suite for suite in ours if suite in theirs]
     problems = _settings(first, second) + [problem for suite in suites for problem in _suite(suite, first, second)]
-    problems = problems or [problem for suite in suites if (problem := _questions(suite, baseline, candidate))]
+    problems = problems or _all_questions(suites, baseline, candidate)
     if problems:
         listing = "\n".join(f"  {problem}" for problem in problems)
         raise InputError(f"runs {baseline.run.run_id} and {candidate.run.run_id} cannot be compared, for they were not asked the same:\n{listing}\n"
@@ -75,14 +77,24 @@ def _suite(suite: str, first: RunSpec, second: RunSpec) -> list[str]:
     return found
 
 
-def _questions(suite: str, baseline: Chosen, candidate: Chosen) -> str:
+def _all_questions(suites: Sequence[str], baseline: Chosen, candidate: Chosen) -> list[str]:
+    found = []
+    for one in (baseline, candidate):
+        with one.store.session():
+            found.append([asked(one.store, one.run.run_id, suite) for suite in suites])
+    problems = [_questions(suite, (ours, theirs), (baseline, candidate)) for suite, ours, theirs in zip(suites, *found, strict=True)]
+    return [problem for problem in problems if problem]
+
+
+def _questions(suite: str, questions: tuple[pd.Series, pd.Series], runs: tuple[Chosen, Chosen]) -> str:
     """The first item that was asked otherwise, with the part that differs; "" where all shared ones were asked the same."""
-    ours, theirs = (asked(one.store, one.run.run_id, suite) for one in (baseline, candidate))
-    differing = sorted(key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key])
-    if not differing:
+    ours, theirs = questions
+    shared = ours.index.intersection(theirs.index)
+    differing = shared[ours.loc[shared].to_numpy() != theirs.loc[shared].to_numpy()]
+    if not len(differing):
         return ""
     key = differing[0]
-    parts = [first_requests(one.store, one.run.run_id, suite, key) for one in (baseline, candidate)]
+    parts = [first_requests(one.store, one.run.run_id, suite, key) for one in runs]
     return f"suite {suite}: {len(differing):,} items were asked otherwise, among them {key[0]}: {_part(*parts)}"
 
 

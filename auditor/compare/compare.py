@@ -54,9 +54,12 @@ def compare(chosen: Sequence[Chosen], question: Question) -> Comparison:
     shared = [shared_suites(baseline, one, question.only) for one in candidates]
     _check_only(question.only, [suites for suites, _ in shared])
     policy = question.policy
-    if policy is not None:
-        check_metrics(policy, {metric.key for one in chosen for metric in one.store.metrics(one.run.run_id)}, question.known)
     runs = Runs()
+    runs.read(baseline, list(dict.fromkeys(suite for suites, _ in shared for suite in suites)))
+    for one, (suites, _) in zip(candidates, shared, strict=True):
+        runs.read(one, suites)
+    if policy is not None:
+        check_metrics(policy, {metric.key for one in chosen for metric in runs.metrics(one)}, question.known)
     good = directions(policy.rules) if policy else {}
     found = [_measured(runs, baseline, one, good, part) for one, part in zip(candidates, shared, strict=True)]
     if policy is None:

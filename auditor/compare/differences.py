@@ -42,15 +42,28 @@ class Measured:
 
 @dataclass(slots=True)
 class Runs:
-    """Suites of runs, each read once."""
+    """Suites and metrics of runs, each read once, so that no database is open while the statistics are computed."""
 
-    _read: dict[tuple[str, str], SuiteRun] = field(default_factory=dict)
+    _suites: dict[tuple[str, str], SuiteRun] = field(default_factory=dict)
+    _metrics: dict[str, list[Metric]] = field(default_factory=dict)
+
+    def read(self, chosen: Chosen, suites: Sequence[str]) -> None:
+        """Everything of these suites, in one session."""
+        with chosen.store.session():
+            self.metrics(chosen)
+            for suite in suites:
+                self.suite(chosen, suite)
 
     def suite(self, chosen: Chosen, suite: str) -> SuiteRun:
-        key = (f"{chosen.store.path}:{chosen.run.run_id}", suite)
-        if key not in self._read:
-            self._read[key] = SuiteRun(scores=suite_scores(chosen.store, chosen.run.run_id, suite))
-        return self._read[key]
+        key = (chosen.key, suite)
+        if key not in self._suites:
+            self._suites[key] = SuiteRun(scores=suite_scores(chosen.store, chosen.run.run_id, suite))
+        return self._suites[key]
+
+    def metrics(self, chosen: Chosen) -> list[Metric]:
+        if chosen.key not in self._metrics:
+            self._metrics[chosen.key] = chosen.store.metrics(chosen.run.run_id)
+        return self._metrics[chosen.key]
 
 
 def measure(runs: Runs, baseline: Chosen, candidate: Chosen, suite: str, directions: Mapping[str, bool | None]) -> Iterator[Measured | tuple[str, str]]:
@@ -58,7 +71,7 @@ def measure(runs: Runs, baseline: Chosen, candidate: Chosen, suite: str, directi
 
     Metrics of groups are compared only where the policy names them.
     """
-    metrics = [{one.key: one for one in chosen.store.metrics(chosen.run.run_id) if one.suite == suite} for chosen in (baseline, candidate)]
+    metrics = [{one.key: one for one in runs.metrics(chosen) if one.suite == suite} for chosen in (baseline, candidate)]
     sides = runs.suite(baseline, suite), runs.suite(candidate, suite)
     places = places_in(*sides)
     for key in dict.fromkeys([*metrics[0], *metrics[1]]):

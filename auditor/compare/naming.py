@@ -19,6 +19,10 @@ class Chosen:
     run: StoredRun
 
     @property
+    def key(self) -> str:
+        return f"{self.store.path.resolve()}:{self.run.run_id}"
+
+    @property
     def facts(self) -> RunFacts:
         spec, run = self.run.spec, self.run
         return RunFacts(run_id=run.run_id, db=str(self.store.path), model=spec.model.uri, weights_hash=spec.model.weights_hash, created=run.created,

@@ -35,12 +35,12 @@ class SuiteRun:
     def averages(self) -> dict[Where, tuple[int, float]]:
         """(number of scored rows, their sum) of every scorer, over all samples and over those of each kind."""
         found: dict[Where, tuple[int, float]] = {}
-        coded = {name: np.unique(values.astype(str), return_inverse=True) for name, values in self.scores.facets.items()}
+        coded = {name: pd.factorize(values) for name, values in self.scores.facets.items()}
         for scorer, column in self.scores.scores.items():
             scored = np.isfinite(column.values)
             values, positions = column.values[scored], column.positions[scored]
             found[scorer, "", ""] = (len(values), math.fsum(values))
-            for name, (kinds, codes_N) in coded.items():
+            for name, (codes_N, kinds) in coded.items():
                 codes = codes_N[positions]
                 counts, totals = np.bincount(codes, minlength=len(kinds)), np.bincount(codes, weights=values, minlength=len(kinds))
                 found |= {(scorer, name, str(kind)): (int(n), float(total)) for kind, n, total in zip(kinds, counts, totals, strict=True) if kind and n}
@@ -109,7 +109,7 @@ def _belongs(which: Where, group: str, suite: SuiteRun) -> bool:
     _, name, kind = which
     if group != "all":
         return group in (kind, f"{name}:{kind}")
-    return not name or name == "task" or len(set(suite.scores.facets[name]) - {""}) <= FEW_KINDS
+    return not name or name == "task" or len(set(pd.unique(suite.scores.facets[name])) - {""}) <= FEW_KINDS
 
 
 def _likeness(metric: str, which: Where) -> int:

@@ -11,29 +11,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from auditor.store.queries import _SAME_REQUEST, _SAME_SAMPLE, Store
 from auditor.store.records import Transcript, transcript_from_row
 
 MOST_KINDS = 40
-_SAMPLES = """
-SELECT sample_id, cluster_id, metadata FROM sample
-WHERE run_id = $run AND suite = $suite ORDER BY position
+_SAMPLES = "SELECT sample_id, cluster_id FROM sample WHERE run_id = $run AND suite = $suite ORDER BY position"
+_FIELDS = "SELECT DISTINCT unnest(json_keys(metadata)) AS field FROM sample WHERE run_id = $run AND suite = $suite"
+_GROUPS = "SELECT DISTINCT unnest(json_keys(metadata, '$.group')) AS field FROM sample WHERE run_id = $run AND suite = $suite"
+_KINDS = """
+SELECT CASE WHEN json_type(metadata, $path) IN ('VARCHAR', 'BOOLEAN') THEN json_extract_string(metadata, $path) END AS kind
+FROM sample WHERE run_id = $run AND suite = $suite ORDER BY position
 """
+_SAMPLING = "SELECT DISTINCT sampling FROM generation WHERE run_id = $run AND suite = $suite AND role = 'model' AND kind = 'generate'"
 _SCORES = """
-SELECT s.scorer, p.position, s.epoch, CASE WHEN s.status = 'scored' THEN s.value END AS value, coalesce(t.temperature, 0) AS temperature
+SELECT s.scorer, p.position, s.epoch, CASE WHEN s.status = 'scored' THEN s.value END AS value
 FROM score AS s
 JOIN sample AS p ON p.run_id = $run AND p.suite = $suite AND p.sample_id = s.sample_id
-LEFT JOIN (
-    SELECT sample_id, epoch, max(CASE WHEN kind = 'generate' THEN CAST(sampling ->> '$.temperature' AS DOUBLE) END) AS temperature
-    FROM generation WHERE run_id = $run AND suite = $suite AND role = 'model' GROUP BY ALL
-) AS t ON t.sample_id = s.sample_id AND t.epoch = s.epoch
 WHERE s.run_id = $run AND s.suite = $suite
 ORDER BY s.scorer, p.position, s.epoch
 """
+_DRAWN = """
+SELECT DISTINCT s.scorer
+FROM score AS s
+JOIN generation AS g ON g.run_id = $run AND g.suite = $suite AND g.sample_id = s.sample_id AND g.epoch = s.epoch
+WHERE s.run_id = $run AND s.suite = $suite AND g.role = 'model' AND g.kind = 'generate' AND CAST(g.sampling ->> '$.temperature' AS DOUBLE) > 0
+"""
 _ASKED = """
-SELECT sample_id, epoch, md5(string_agg(concat_ws(chr(31), slot, kind, messages, options, sampling, seed), chr(30) ORDER BY slot)) AS asked
-FROM generation WHERE run_id = $run AND suite = $suite AND role = 'model' AND turn = 0 GROUP BY ALL
+SELECT sample_id, epoch, bit_xor(hash(slot, kind, messages, options, sampling, seed)) AS asked
+FROM generation WHERE run_id = $run AND suite = $suite AND role = 'model' AND turn = 0 GROUP BY ALL ORDER BY ALL
 """
 _FIRST = """
 SELECT slot, kind, messages, options, sampling, CAST(seed AS VARCHAR) AS seed FROM generation
@@ -61,7 +68,7 @@ class ScoreColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteScores:
-    """A suite's samples, (N,) each, and its scores by scorer.
+    """A suite's samples, (N,) each, and its scores by scorer; clusters as numbers in the order in which they come.
 
     ``facets`` are the fields of the samples' metadata that divide them into few kinds, as text, "" where a sample has none.
     """
@@ -75,33 +82,37 @@ class SuiteScores:
 def suite_scores(store: Store, run_id: str, suite: str) -> SuiteScores:
     """All scores of a run on a suite; empty arrays where it has none."""
     key = {"run": run_id, "suite": suite}
-    samples = _arrays(store, _SAMPLES, key)
-    found = _arrays(store, _SCORES, key)
+    samples, found = _arrays(store, _SAMPLES, key), _arrays(store, _SCORES, key)
+    sampling = _arrays(store, _SAMPLING, key)["sampling"]
+    drawn = set(_arrays(store, _DRAWN, key)["scorer"]) if any(json.loads(text)["temperature"] > 0 for text in sampling) else set()
     value = np.ma.filled(found["value"].astype(float), np.nan)
-    names, starts = np.unique(found["scorer"].astype(str), return_index=True)
-    ends = np.append(starts[1:], len(value))[:len(starts)]
-    scores = {str(name): ScoreColumn(positions=found["position"][start:end], epochs=found["epoch"][start:end], values=value[start:end],
-                                     drawn=bool((found["temperature"][start:end] > 0).any()))
-              for name, start, end in zip(names, starts, ends, strict=True)}
-    return SuiteScores(ids=samples["sample_id"], clusters=samples["cluster_id"], facets=_facets(samples["metadata"]), scores=scores)
+    codes, names = pd.factorize(found["scorer"])
+    starts = np.searchsorted(codes, np.arange(len(names) + 1))  # sorted by scorer, so the codes rise
+    scores = {str(name): ScoreColumn(positions=found["position"][start:end], epochs=found["epoch"][start:end], values=value[start:end], drawn=name in drawn)
+              for name, start, end in zip(names, starts[:-1], starts[1:], strict=True)}
+    return SuiteScores(ids=samples["sample_id"], clusters=pd.factorize(samples["cluster_id"])[0], facets=_facets(store, key), scores=scores)
 
 
-def _facets(metadata: np.ndarray) -> dict[str, np.ndarray]:
+def _facets(store: Store, key: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Fields with at most MOST_KINDS different texts or truth values; a mapping named ``group`` gives its own fields."""
-    rows = [json.loads(text) for text in metadata]
-    rows = [row | row["group"] if isinstance(row.get("group"), dict) else row for row in rows]
+    fields = [(name, f'$."{name}"') for name in sorted(_arrays(store, _FIELDS, key)["field"]) if '"' not in name]
+    if any(name == "group" for name, _ in fields):
+        fields += [(name, f'$.group."{name}"') for name in sorted(filter(None, _arrays(store, _GROUPS, key)["field"])) if '"' not in name]
     found = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [str(value) if isinstance(value := row.get(name), str | bool) else "" for row in rows]
-        if len(set(values) - {""}) in range(1, MOST_KINDS + 1):
-            found[name] = np.array(values, dtype=object)
+    for name, path in fields:
+        kinds = pd.Series(np.ma.filled(_arrays(store, _KINDS, {**key, "path": path})["kind"], "")).fillna("")
+        if kinds.nunique() <= MOST_KINDS + 1 and kinds.any():
+            found[name] = kinds.to_numpy(dtype=object)
     return found
 
 
-def asked(store: Store, run_id: str, suite: str) -> dict[tuple[str, int], str]:
-    """(sample_id, epoch) -> a hash of what the model was first asked: prompts, options, sampling, seeds, and how often."""
+def asked(store: Store, run_id: str, suite: str) -> pd.Series:
+    """By (sample_id, epoch), a hash of what the model was first asked: prompts, options, sampling, seeds, and how often.
+
+    Hashes of one process may be compared with each other, not stored.
+    """
     rows = _arrays(store, _ASKED, {"run": run_id, "suite": suite})
-    return dict(zip(zip(rows["sample_id"].tolist(), rows["epoch"].tolist(), strict=True), rows["asked"].tolist(), strict=True))
+    return pd.Series(rows["asked"], index=pd.MultiIndex.from_arrays([rows["sample_id"], rows["epoch"]]))
 
 
 def first_requests(store: Store, run_id: str, suite: str, key: tuple[str, int]) -> list[dict[str, Any]]:
