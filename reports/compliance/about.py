@@ -89,12 +89,12 @@ def from_table(table: Mapping[str, Any], place: str) -> About:
     return typing.cast(About, _build(About, table, place, ""))
 
 
-def to_table(about: About) -> dict[str, Any]:
+def to_table(about: About | Feedback | Reviewer) -> dict[str, Any]:
     """Only what is stated, as plain data that :func:`from_table` reads back."""
     found: dict[str, Any] = {}
     for name in (entry.name for entry in dataclasses.fields(about)):
         value = getattr(about, name)
-        plain = to_table(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        plain = to_table(value) if isinstance(value, Feedback | Reviewer) else list(value) if isinstance(value, tuple) else value
         if plain:
             found[name] = plain
     return found

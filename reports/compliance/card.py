@@ -40,7 +40,9 @@ def _notice(report: Compliance) -> str:
 
 
 def _stated(report: Compliance, names: Sequence[str]) -> str:
-    return bullets([f"**{LABELS[name]}**: {text(stated(report.about, name) or NOT_STATED)}" for name in names])
+    said = {name: stated(report.about, name) for name in names}
+    missing = ", ".join(LABELS[name].lower() for name in names if not said[name])
+    return bullets([*(f"**{LABELS[name]}**: {text(words)}" for name, words in said.items() if words), *([f"*Not stated*: {missing}"] if missing else [])])
 
 
 def _details(report: Compliance) -> str:
