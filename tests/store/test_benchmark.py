@@ -11,6 +11,11 @@ from auditor.store import Store
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "store_million.py"
 
 
+def test_a_small_run_is_verified():
+    done = subprocess.run([sys.executable, str(SCRIPT.with_name("verify_million.py")), "--rows", "3000"], capture_output=True, text=True, check=True)
+    assert "verify 3,026 rows" in done.stdout
+
+
 def test_a_small_run_of_the_benchmark(tmp_path):
     kept = tmp_path / "big.duckdb"
     command = [sys.executable, str(SCRIPT), "--scores", "2000", "--keep", str(kept)]
