@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditor.reports.build import GATE
+from auditor.reports.compliance import trained
 from auditor.reports.compliance.about import stated
 from auditor.reports.compliance.measured import measurement_of
 from auditor.reports.compliance.model import Fact, Measurement, Question, Source, Standing
 from auditor.reports.compliance.provenance import shapers
+from auditor.reports.compliance.trained import TrainedStage, proportion_text
 from auditor.schema import Metric
 from auditor.store import StoredRun
 
@@ -42,8 +44,9 @@ class Audited:
 
 def questions(source: Source, measurements: Sequence[Measurement]) -> tuple[Question, ...]:
     """All six, in their order."""
-    audited = audits_of_shapers(source)
-    return (_source(source), _standards(source), _agreement(source, audited), _bias(source, audited), _rewards(source, measurements), _monitoring(source))
+    audited, stages = audits_of_shapers(source), trained.stages(source)
+    return (_source(source, stages), _standards(source, stages), _agreement(source, audited, stages), _bias(source, audited, stages),
+            _rewards(source, measurements), _monitoring(source))
 
 
 def audits_of_shapers(source: Source) -> list[Audited]:
@@ -75,42 +78,46 @@ def _question(source: Source, key: str, measured: Standing, missing: str, facts:
                     open="" if measured == "answered" else missing)
 
 
-def _source(source: Source) -> Question:
+def _source(source: Source, stages: tuple[TrainedStage, ...]) -> Question:
     lineage = source.run.spec.model.lineage
     facts = [Fact(label=kind.capitalize(), text=name + (f", weights {weights}" if weights else "")) for kind, name, weights in shapers(lineage)]
     facts += [Fact(label="Training data", text=f"{uri}: SHA-256 {digest}") for uri, digest in lineage.get("data_hashes", {}).items()]
-    known = "answered" if shapers(lineage) else "partly" if facts else "open"
+    if stages:
+        told = " → ".join(f"{one.stage} ({one.method})" for one in stages)
+        facts.append(Fact(label="Training run in this store", text=f"{stages[0].training_id}: {told}"))
+    known: Standing = "answered" if shapers(lineage) else "partly" if facts else "open"
     missing = ("No judge or reward is named in the lineage, so the labels came with the data; who gave them is not in the store." if facts
                else "The checkpoint carries no lineage: where its feedback came from is unknown to the store.")
     return _question(source, "source", known, missing, facts)
 
 
-def _standards(source: Source) -> Question:
+def _standards(source: Source, stages: tuple[TrainedStage, ...]) -> Question:
     lineage = source.run.spec.model.lineage
     config = lineage.get("config", {})
-    keys = [key for key in ("question", "constitution", "principles", "standard", "rubric", "ask") if config.get(key)]
-    facts = [Fact(label=key.capitalize(), text=str(config[key])) for key in keys]
-    facts += [Fact(label="Note of the training", text=str(note)) for note in lineage.get("notes", ())]
-    return _question(source, "standards", "partly" if keys else "open",
-                     "The instructions that raters or labellers followed are not in the store; state them in the about file (feedback.standards).", facts)
+    facts = [Fact(label=key.capitalize(), text=str(config[key])) for key in ("question", *trained.ASKED) if config.get(key)] + trained.told(stages)
+    notes = [Fact(label="Note of the training", text=str(note)) for note in lineage.get("notes", ())]
+    return _question(source, "standards", "partly" if facts else "open",
+                     "The instructions that raters or labellers followed are not in the store; state them in the about file (feedback.standards).",
+                     [*facts, *notes])
 
 
-def _agreement(source: Source, audited: Sequence[Audited]) -> Question:
+def _agreement(source: Source, audited: Sequence[Audited], stages: tuple[TrainedStage, ...]) -> Question:
     rows, facts = _rows(source, audited, AGREEMENT, all_groups=False)
-    trained = shapers(source.run.spec.model.lineage)
-    missing = ("No complete audit of a source of feedback is in the store: audit what is named above with the suite judge_agreement."
-               if trained else "No source of feedback is known, so its agreement with people cannot be looked up.")
-    if rows and len(audited) < len(trained):
-        missing = "Some of what shaped the checkpoint was not audited: " + ", ".join(sorted({n for _, n, _ in trained} - {a.name for a in audited})) + "."
-    standing: Standing = "open" if not rows else "answered" if len(audited) == len(trained) else "partly"
+    facts += trained.agreement(stages)
+    models = [name for kind, name, weights in shapers(source.run.spec.model.lineage) if weights or not kind.startswith("reward")]
+    unaudited = sorted(set(models) - {one.name for one in audited})
+    standing: Standing = "answered" if rows and not unaudited else "partly" if rows or facts else "open"
+    missing = ("No model is known as a source of feedback, so its agreement with people cannot be looked up." if not models else
+               f"Not audited against people by the suite judge_agreement in a complete run of this store: {', '.join(unaudited)}.")
     return _question(source, "agreement", standing, missing, facts, rows)
 
 
-def _bias(source: Source, audited: Sequence[Audited]) -> Question:
+def _bias(source: Source, audited: Sequence[Audited], stages: tuple[TrainedStage, ...]) -> Question:
     rows, facts = _rows(source, audited, ("agreement", "first_position_bias"), all_groups=True)
-    missing = ("The items of that audit have kinds, topics or languages as groups, and no group of people." if rows else
+    facts += trained.by_kind(stages)
+    missing = ("What is shown has kinds, topics or languages as groups, and no group of people." if rows or facts else
                "No audit of a source of feedback by group is in the store: agreement by topic and language comes with the suite judge_agreement.")
-    return _question(source, "bias", "partly" if rows else "open", missing, facts, rows)
+    return _question(source, "bias", "partly" if rows or facts else "open", missing, facts, rows)
 
 
 def _rows(source: Source, audited: Sequence[Audited], wanted: Sequence[str], *, all_groups: bool) -> tuple[list[Measurement], list[Fact]]:
@@ -127,7 +134,7 @@ def _rewards(source: Source, measurements: Sequence[Measurement]) -> Question:
     criteria = [one for one in measurements if one.key in REWARDED and one.metric is not None and one.metric.value is not None]
     judged = {one.key for one in criteria}
     plain = [measurement_of(m, source) for m in source.metrics if m.group == "all" and m.key in REWARDED and m.key not in judged and m.value is not None]
-    facts = [Fact(label="Accuracy on held-out pairs, by the lineage", text=f"{entry.get('name', 'reward')}: {entry['accuracy']}")
+    facts = [Fact(label="Accuracy on held-out pairs, by the lineage", text=f"{entry.get('name', 'reward')}: {proportion_text(entry['accuracy'])}")
              for entry in source.run.spec.model.lineage.get("rewards", ()) if isinstance(entry, dict) and entry.get("accuracy") is not None]
     decided = any(one.outcome in ("pass", "fail") for one in criteria if one.key.startswith("overoptimization."))
     standing: Standing = "answered" if decided else "partly" if criteria or plain else "open"

@@ -16,6 +16,7 @@ from auditor.reports.compliance.about import LABELS, About, Feedback
 from auditor.reports.compliance.assemble import assemble
 from auditor.reports.compliance.model import Options
 from auditor.store import Store
+from auditor.store.training import TrainingRun, TrainingStage, store_training
 
 FULL = "20261121-full"
 
@@ -261,6 +262,28 @@ def test_without_a_lineage_nothing_is_answered(demo, suites, tmp_path):
     report = assemble(Store.open(tmp_path / "s.duckdb"), "base", suites=suites, options=Options())
     assert [one.standing for one in report.questions] == ["open", "open", "open", "open", "partly", "open"]
     assert "no lineage" in report.questions[0].open
+
+
+def test_a_training_run_in_the_same_store_answers_with_what_it_measured(demo, suites, tmp_path):
+    """How the labeller was asked and how it did on held-out gold labels stands with the training, not with the policy's own lineage."""
+    demo.write(tmp_path / "s.duckdb", demo.trained("full", "2026-11-21T10:00:00+00:00"), n=8)
+    told = {"value": 0.81, "low": 0.7, "high": 0.89, "n": 63}
+    run = TrainingRun(training_id="t1", created="2026-11-20T00:00:00+00:00", status="done", recipe_name="rlaif", recipe_hash="ab", recipe={}, out="out", seed=0,
+                      model="smollm2", environment={})
+    rlaif = TrainingStage(stage="label", position=1, method="rlaif", steps=0, complete=True, kind="preferences",
+                          lineage={"config": {"constitution": "house.toml"}},
+                          measured={"labeller": {"accuracy": told, "by_kind": {"flattery": told | {"value": 0.5}}, "position_bias": told | {"value": 0.05}}})
+    policy = TrainingStage(stage="ppo", position=2, method="ppo", steps=40, complete=True, kind="policy", weights_hash="9f2c" * 16)
+    store_training(tmp_path / "s.duckdb", run, [rlaif, policy], wait=5)
+    asked = {one.id: one for one in assemble(Store.open(tmp_path / "s.duckdb"), "full", suites=suites, options=Options()).questions}
+    assert "t1: label (rlaif) → ppo (ppo)" in [fact.text for fact in asked["source"].facts]
+    assert "constitution: house.toml" in [fact.text for fact in asked["standards"].facts]
+    agreement = next(fact.text for fact in asked["agreement"].facts).replace("\u00a0", " ")
+    assert agreement == ("accuracy on held-out gold labels 81.0 % (95 % interval 70.0 % to 89.0 %, n = 63); "
+                         "position bias 5.0 % (95 % interval 70.0 % to 89.0 %, n = 63)")
+    assert asked["agreement"].standing == "partly"
+    assert "hf:example/labeller" in asked["agreement"].open, "held-out gold labels are no audit"
+    assert "flattery 50.0" in next(fact.text for fact in asked["bias"].facts)
 
 
 # -- formats -----------------------------------------------------------------------------------------------------------------------
