@@ -34,7 +34,8 @@ def compare_pages(found: str, expected: str) -> tuple[list[Altered], int]:
         return [], 0
     lines, wanted = found.split("\n"), expected.split("\n")
     headings: list[str] = []
-    result, count = [], 0
+    result: list[Altered] = []
+    count = 0
     for place, line, other in _pairs(lines, wanted):
         count += 1
         if len(result) < LISTED:
@@ -50,7 +51,7 @@ def _pairs(lines: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, s
                 min(len(lines), len(wanted)) - first)
     here, there = lines[first:len(lines) - last], wanted[first:len(wanted) - last]
     if len(here) == len(there) or max(len(here), len(there)) > _MOST_LINES:
-        blocks = [("replace", 0, len(here), 0, len(there))]
+        blocks: Sequence[tuple[str, int, int, int, int]] = [("replace", 0, len(here), 0, len(there))]
     else:
         blocks = difflib.SequenceMatcher(None, here, there, autojunk=False).get_opcodes()
     for kind, start, stop, other_start, other_stop in blocks:

@@ -25,8 +25,8 @@ OWN_WORDS = "the owner's words on the page (--about) are not in the store: nothi
 class ReportCheck:
     """What came of comparing a page with the one that the store gives.
 
-    ``comparable`` is False where another version made another page; then only the numbers it carries were compared.
-    ``numbers`` names those that are not the store's.
+    ``comparable`` is False where another version made another page: whether a difference is its doing or someone's cannot be told, so only
+    the numbers that the page carries decide. ``numbers`` names those that are not the store's.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class ReportCheck:
     def as_object(self) -> dict[str, Any]:
         """As JSON-ready data."""
         return {"path": str(self.path), "run_id": self.carried.run, "kind": self.carried.kind, "agrees": self.agrees, "compared_as_a_whole": self.comparable,
-                "made_by": {"version": self.carried.version, "renderer": self.carried.renderer}, "lines_altered": self.count if self.comparable else None,
+                "made_by": {"version": self.carried.version, "renderer": self.carried.renderer}, "lines_altered": self.count,
                 "altered": [to_dict(one) for one in self.altered], "numbers": list(self.numbers)}
 
 
@@ -59,7 +59,7 @@ def check_report(store: Store, path: Path) -> ReportCheck:
         same_code = (carried.version, carried.renderer) == (evidence.version(), evidence.renderer(suites))
         if not count or same_code:
             return ReportCheck(path=path, carried=carried, comparable=True, altered=tuple(altered), count=count)
-        return ReportCheck(path=path, carried=carried, comparable=False, numbers=tuple(_numbers(store, carried)))
+        return ReportCheck(path=path, carried=carried, comparable=False, altered=tuple(altered), count=count, numbers=tuple(_numbers(store, carried)))
 
 
 def runs_shown(carried: Carried) -> list[str]:
@@ -128,16 +128,21 @@ def print_check(check: ReportCheck) -> None:
               + ("are the store's" if not check.numbers else "ARE NOT THE STORE'S:"))
         for problem in check.numbers[:20]:
             print(printable(f"  {problem}").replace("\n", "\\n"))
-        return
-    if not check.count:
+        print(f"this version's page differs in {check.count:,} lines, by the version or by someone's hand:")
+        _print_lines(check)
+    elif not check.count:
         print(printable(f"report {check.path}: every character is as the store gives it (run {carried.run})"))
     else:
         print(printable(f"report {check.path} IS NOT what the store gives: {check.count:,} {'line differs' if check.count == 1 else 'lines differ'}"))
-        for one in check.altered:
-            print(printable(f"  line {one.line}, under “{one.section}”"))
-            print(printable(f"      page:  {one.found or NOTHING}"))
-            print(printable(f"      store: {one.expected or NOTHING}"))
-        if check.count > len(check.altered):
-            print(f"  and {check.count - len(check.altered):,} more")
+        _print_lines(check)
     if carried.kind == "compliance":
         print(OWN_WORDS)
+
+
+def _print_lines(check: ReportCheck) -> None:
+    for one in check.altered:
+        print(printable(f"  line {one.line}, under “{one.section}”"))
+        print(printable(f"      page:  {one.found or NOTHING}"))
+        print(printable(f"      store: {one.expected or NOTHING}"))
+    if check.count > len(check.altered):
+        print(f"  and {check.count - len(check.altered):,} more")

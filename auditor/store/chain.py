@@ -146,7 +146,8 @@ Encoded = str | list[str] | list[str | None]  # the JSON text of each value, Non
 
 def _joined(start: str, members: Sequence[tuple[str, Encoded]], end: str, n: int) -> list[str]:
     """Row by row, each member's prefix and JSON text between commas; a NULL goes with its prefix and comma."""
-    template, columns = "", []
+    template = ""
+    columns: list[Sequence[str | None]] = []
     for prefix, values in members:
         if isinstance(values, str):
             template += ("," + prefix + values).replace("%", "%%")
@@ -176,8 +177,8 @@ def _encoded(column: pyarrow.Array, *, whole: bool, strict: bool) -> Encoded:
     present = column.drop_null() if column.null_count else column
     few = len(present) > 0 and 2 * len(present[:_LOOK].unique()) < len(present[:_LOOK])
     if not few:
-        texts = iter(_texts(_values(present), whole, strict))
-        return list(texts) if not column.null_count else [next(texts) if there else None for there in _values(column.is_valid())]
+        rest = iter(_texts(_values(present), whole, strict))
+        return list(rest) if not column.null_count else [next(rest) if there else None for there in _values(column.is_valid())]
     coded = column.dictionary_encode()
     texts = _texts(_values(coded.dictionary), whole, strict)
     if column.null_count == 0 and len(texts) == 1:

@@ -73,8 +73,8 @@ def _checked(said: Any, place: str) -> dict[str, Any]:
         raise InputError(f"{place} is an export of version {version} from a store of schema version {schema}; this auditor knows versions up to {VERSION} "
                          f"and {len(MIGRATIONS)}: upgrade auditor")
     rows, run_id = said.get("rows"), said.get("run_id")
-    right = isinstance(run_id, str) and RUN_ID.fullmatch(run_id) and isinstance(said.get("head"), str) and isinstance(rows, dict)
-    if not right or not all(name in BY_NAME and isinstance(n, int) for name, n in rows.items()):
+    right = isinstance(run_id, str) and RUN_ID.fullmatch(run_id) and isinstance(said.get("head"), str)
+    if not right or not isinstance(rows, dict) or not all(name in BY_NAME and isinstance(n, int) for name, n in rows.items()):
         raise InputError(f"{place} is damaged: what it says about itself is not whole; export the run again")
     return said
 

@@ -87,10 +87,10 @@ def _candidate(connection: duckdb.DuckDBPyConnection, run_id: str, changed: Chan
 
 def _difference(changed: Changed, found: _Candidate | None, others: Sequence[_Candidate]) -> Difference:
     table, key = changed.table, key_of(changed.key)
-    if found is not None and "position" in table.columns and _seals(changed, found.row | {"position": found.place}):
+    if found is not None and "position" in table.columns and _seals(changed, {**found.row, "position": found.place}):
         return Difference(kind="moved", table=table.name, key=key, detail=f"at place {found.row['position']} of its suite, sealed at place {found.place}")
-    for other in others if found is not None else ():
-        if other.changed is not changed and _seals(other.changed, found.row | _identity(other)):
+    for other in others:
+        if found is not None and other.changed is not changed and _seals(other.changed, {**found.row, **_identity(other)}):
             return Difference(kind="moved", table=table.name, key=key, detail=f"holds what was sealed as {other.changed.key}")
     return Difference(kind="changed", table=table.name, key=key)
 

@@ -155,7 +155,7 @@ class _Reader:
             self._entries.setdefault(key, []).append(entry)
         for key, row_hash in zip(*rows, strict=True):
             self._hashes.setdefault(key, []).append(row_hash)
-        for key in self._entries.keys() & self._hashes.keys():
+        for key in [key for key in self._entries if key in self._hashes]:  # in the order of the chain
             entries, hashes = self._entries.pop(key), self._hashes.pop(key)
             for entry in list(entries):
                 found = next((one for one in hashes if entry.seals(one)), None)
