@@ -4,9 +4,9 @@
     python benchmarks/rlhf.py --show                    # prints what is committed, and draws the figure again
 
 SmolLM2-135M, LoRA of rank 16. SFT and the reward model are trained once (seed 0) and shared; each seed of PPO draws its own completions, adapters and
-value network: 20 updates of 16 completions of at most 32 tokens, 2 epochs. The reward is that of the reward model, standardised on 64 samples of the
-policy that PPO starts from: 0 is where it began, 1 is a standard deviation among its samples. KL is from the SFT policy, in nats a completion.
-Its rise is the mean over the last five updates minus that over the first five, with Welch's 95 % interval over updates.
+value network: 20 updates of 16 completions of at most 32 tokens, 2 epochs in minibatches of 4. The reward is that of the reward model, standardised on
+64 samples of the policy that PPO starts from: 0 is where it began, 1 is a standard deviation among its samples. KL is from the SFT policy, in nats a
+completion. The rise is the mean over the last five updates minus that over the first five, with Welch's 95 % interval over updates.
 
 Worked example of a line:  seed 0: reward -0.05 -> +0.81, rise +0.86 [+0.62, +1.10]; KL at most 4.1 nats; length 31 -> 27 tokens; 12 % unfinished at the end
 """
@@ -53,9 +53,10 @@ seed = {seed}
 method = "ppo"
 prompts = "shipped:prompts"
 lora_rank = 16
-lr = 1e-4
+lr = 3e-4
 updates = 20
 batch_size = 16
+minibatch_size = 4
 ppo_epochs = 2
 max_new_tokens = 32
 allow_unvalidated_reward = {allow}
