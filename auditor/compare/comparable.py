@@ -93,7 +93,7 @@ def _questions(suite: str, questions: tuple[pd.Series, pd.Series], runs: tuple[C
     differing = shared[ours.loc[shared].to_numpy() != theirs.loc[shared].to_numpy()]
     if not len(differing):
         return ""
-    key = differing[0]
+    key = str(differing[0][0]), int(differing[0][1])
     parts = [first_requests(one.store, one.run.run_id, suite, key) for one in runs]
     return f"suite {suite}: {len(differing):,} items were asked otherwise, among them {key[0]}: {_part(*parts)}"
 

@@ -100,6 +100,8 @@ def find_score(metric: str, group: str, metrics: Sequence[Metric], suites: Seque
     chosen = [which for which in fitting if alike[which] == max(alike.values())]
     chosen.sort(key=lambda which: (which[1] != "", which[1] != "task"))
     first = [_values(suite, chosen[0]) for suite in suites]
+    if not alike[chosen[0]] and all(np.ptp(values[2]) == 0 for values in first):
+        return "all values of what could stand behind it are alike, so it is not known which score it averages"
     if all(_same(_values(suite, which), values) for which in chosen[1:] for suite, values in zip(suites, first, strict=True)):
         return chosen[0]
     return f"several scores have this average ({', '.join(sorted({' '.join(filter(None, which)) for which in chosen}))}): which one is meant is not known"
@@ -119,7 +121,9 @@ def _likeness(metric: str, which: Where) -> int:
 
 
 def _values(suite: SuiteRun, which: Where) -> tuple[np.ndarray, ...]:
+    """(positions, epochs, values) of the scored rows."""
     column, mask = suite.rows(which)
+    mask = mask & np.isfinite(column.values)
     return column.positions[mask], column.epochs[mask], column.values[mask]
 
 
