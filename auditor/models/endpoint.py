@@ -70,7 +70,7 @@ class EndpointModel:
     def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
         """Answer one batch. Raises EngineError as soon as more requests have failed than the error budget allows; nothing of the batch
         is yielded late then: whoever records whole batches asks all of it again on resuming."""
-        batch = [self.ahead.pop(request, None) or self._ask(request) for request in requests]
+        batch = [self.ahead.pop(request) if request in self.ahead else self._ask(request) for request in requests]
         self._look_ahead(requests)
         try:
             for future in batch:

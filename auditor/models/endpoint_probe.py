@@ -81,9 +81,8 @@ class Probe:
     def __init__(self, pool: Pool, server: Server, model: str) -> None:
         self.pool, self.server, self.model = pool, server, model
 
-    async def chat(self, messages: tuple[Message, ...] = QUESTION, **fields: Any) -> dict[str, Any]:
-        body = {"model": self.model, "messages": plain(messages), "max_tokens": ANSWER_TOKENS, "temperature": 0.0, **fields}
-        return await self.ask("/chat/completions", {name: value for name, value in body.items() if value is not None})
+    async def chat(self, fields: Mapping[str, Any], messages: tuple[Message, ...] = QUESTION) -> dict[str, Any]:
+        return await self.ask("/chat/completions", {"model": self.model, "messages": plain(messages), "temperature": 0.0, **fields})
 
     async def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return await patiently(lambda: self.pool.once(self.server, path, body), self.pool)
@@ -128,7 +127,7 @@ class Probe:
         problems = []
         for limit in ("max_tokens", "max_completion_tokens"):
             try:
-                reply = await self.chat(**{"max_tokens": None, limit: ANSWER_TOKENS})
+                reply = await self.chat({limit: ANSWER_TOKENS})
                 checked(reply, "", 1)
                 return reply, limit
             except Failure as problem:
@@ -138,7 +137,7 @@ class Probe:
     async def takes(self, limit: str, **fields: Any) -> bool:
         """Whether a chat request with these fields is answered."""
         try:
-            checked(await self.chat(**{"max_tokens": None, limit: ANSWER_TOKENS, **fields}), "", 1)
+            checked(await self.chat({limit: ANSWER_TOKENS, **fields}), "", 1)
             return True
         except Failure:
             return False
@@ -149,7 +148,7 @@ class Probe:
             return "refused"
 
         async def pair(seed: int) -> bool:
-            draws = [await self.chat(**{"max_tokens": None, limit: ANSWER_TOKENS, "seed": seed, "temperature": 1.5}) for _ in range(2)]
+            draws = [await self.chat({limit: ANSWER_TOKENS, "seed": seed, "temperature": 1.5}) for _ in range(2)]
             texts = [_whole(draw) for draw in draws]
             return texts[0] == texts[1]
 
@@ -162,7 +161,7 @@ class Probe:
         """How many of the likeliest first tokens come with their log-probability."""
         for count in (20, 5):
             try:
-                reply = await self.chat(**{"max_tokens": None, limit: 1, "logprobs": True, "top_logprobs": count})
+                reply = await self.chat({limit: 1, "logprobs": True, "top_logprobs": count})
                 return min(count, len(first_token(checked(reply, "", 1)[0])))
             except Failure:
                 continue
@@ -170,9 +169,10 @@ class Probe:
 
     async def continues(self, limit: str) -> bool:
         """Whether a last message of role assistant is continued: one more letter in it makes the prompt one token longer, no turn is closed."""
+        asked: tuple[tuple[tuple[Message, ...], Mapping[str, Any]], ...] = ((QUESTION, {}), ((*QUESTION, assistant("A")), CONTINUE))
         try:
-            opened, begun = [usage_of(await self.chat(messages, **{"max_tokens": None, limit: 1, **fields})).prompt_tokens
-                             for messages, fields in ((QUESTION, {}), ((*QUESTION, assistant("A")), CONTINUE))]
+            opened, begun = [usage_of(await self.chat({limit: 1, **fields}, messages)).prompt_tokens
+                             for messages, fields in asked]
         except Failure:
             return False
         return opened > 0 and begun == opened + 1

@@ -116,7 +116,7 @@ def test_an_endpoint_as_judge_and_several_servers(serve, tiny_checkpoint, tmp_pa
     assert done.returncode in (0, 1, 4), done.stderr
     assert "the judge read" in done.stderr
     auditor("run", tiny_checkpoint, "--judge", tiny_checkpoint, *RUN, cwd=tmp_path)
-    runs = json.loads(auditor("runs", "--format", "json", cwd=tmp_path).stdout)
+    runs = json.loads(auditor("runs", "--format", "json", cwd=tmp_path).stdout)["runs"]
     assert_equal_numbers(*(shown(tmp_path, run["run_id"]) for run in runs[:2]))
 
 
