@@ -105,7 +105,7 @@ def test_a_dropped_row_two_swapped_and_a_hostile_added_one(here, auditor):
            "INSERT INTO generation SELECT * REPLACE (chr(27) || '[2J' || chr(10) || 'run agrees' AS sample_id) FROM generation LIMIT 1")
     found = json.loads(auditor("verify", "latest", "--format", "json", cwd=here, code=1))
     assert found["counts"] == {"moved": 2, "dropped": 1, "added": 1}
-    assert [(difference["kind"], difference["key"][1]) for difference in found["differences"][:2]] == [("moved", two), ("moved", one)]
+    assert [(difference["kind"], difference["key"][1]) for difference in found["differences"][:2]] == [("moved", one), ("moved", two)]
     text = auditor("verify", "latest", cwd=here, code=1)
     assert "\x1b" not in text
     assert "\\u001b[2J\\nrun agrees" in text
@@ -228,3 +228,28 @@ def test_later_runs_leave_a_report_as_it_is(here, audited, auditor):
     """Earlier runs of the same weights are part of a report; later ones are not."""
     assert "head of the hash chain" in auditor("run", f"recorded:{audited[0] / 'answers.jsonl'}", "--suite", "sycophancy", "--limit", "4", cwd=here, code=4)
     assert "every character is as the store gives it" in auditor("verify", "report.html", cwd=here)
+
+
+def test_a_compliance_report(here, auditor):
+    """Made from the store and the owner's words; the former are checked, and of the latter it is said that they are not."""
+    (here / "about.toml").write_text('system = "Line <7>"\n')
+    auditor("report", "latest", "--standard", "nist-ai-rmf", "--draft", "--about", "about.toml", "-o", "page.html", cwd=here)
+    printed = auditor("verify", "page.html", cwd=here)
+    assert "every character is as the store gives it" in printed
+    assert "the owner's words on the page (--about) are not in the store" in printed
+    text = (here / "page.html").read_text(encoding="utf-8")
+    place = digits(text)[40]
+    (here / "page.html").write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1:], encoding="utf-8")
+    assert "1 line differs" in auditor("verify", "page.html", cwd=here, code=1)
+
+
+def test_an_earlier_run_taken_out_of_a_report(here, auditor, audited):
+    """Nobody runs until it passes and then leaves the earlier runs out."""
+    auditor("run", f"recorded:{audited[0] / 'answers.jsonl'}", "--suite", "sycophancy", "--limit", "4", cwd=here, code=4)
+    auditor("report", "latest", "-o", "later.html", cwd=here)
+    text = (here / "later.html").read_text(encoding="utf-8")
+    if "Earlier runs of the same weights in this store, the oldest first" not in text:
+        pytest.fail("two runs of one file of replies have the same weights, so the second report lists the first")
+    start, end = text.index("<tbody>", text.index("the oldest first")), text.index("</tbody>", text.index("the oldest first"))
+    (here / "later.html").write_text(text[:start] + "<tbody>" + text[end:], encoding="utf-8")
+    assert "IS NOT what the store gives" in auditor("verify", "later.html", cwd=here, code=1)
