@@ -83,7 +83,7 @@ def print_metrics(store: Store, run: StoredRun) -> None:
     table("Verdicts", ("verdict", "criterion", "measured", "must be"), verdict_rows(verdicts))
     if not run.evidence:
         print("NOT EVIDENCE: this run asked only a part of the items.")
-    print(f"head of the hash chain: {run.head or 'none, the run is not sealed'}")
+    print(printable(f"head of the hash chain: {run.head or 'none, the run is not sealed'}"))
 
 
 def _metric_row(metric: Metric) -> tuple[str, ...]:

@@ -75,11 +75,11 @@ def print_verification(found: Verification, *, beside: bool = False) -> None:
     """What came of checking a run, for people; nothing that was stored reaches the terminal as it is. No ``--head`` is for a run ``beside`` it."""
     rows = f"{sum(found.rows.values()):,} rows"
     if found.agrees:
-        print(f"run {found.run_id}: {rows} agree with the hash chain ({', '.join(f'{name} {n:,}' for name, n in found.rows.items())})")
-        print(f"head {found.head}" + (", as given" if found.expected else ""))
+        print(printable(f"run {found.run_id}: {rows} agree with the hash chain ({', '.join(f'{name} {n:,}' for name, n in found.rows.items())})"))
+        print(printable(f"head {found.head}" + (", as given" if found.expected else "")))
     else:
         what = ", ".join(f"{n:,} {kind}" for kind, n in found.counts.items()) + f" ({rows})" if found.counts else "the chain itself is not what it was"
-        print(f"run {found.run_id} DOES NOT AGREE: {what}")
+        print(printable(f"run {found.run_id} DOES NOT AGREE: {what}"))
         for one in found.differences:
             print(printable(f"  {one.kind:8s} {one.table:10s} {' · '.join(map(str, one.key))}{': ' + one.detail if one.detail else ''}").replace("\n", "\\n"))
         more = sum(found.counts.values()) - len(found.differences)

@@ -111,6 +111,12 @@ def test_a_dropped_row_two_swapped_and_a_hostile_added_one(here, auditor):
     assert "\\u001b[2J\\nrun agrees" in text
 
 
+def test_a_hostile_head_reaches_no_terminal(here, auditor):
+    tamper(here, "UPDATE run SET head = chr(27) || '[2Jagrees'")
+    for command in ("verify", "show"):
+        assert "\x1b" not in auditor(command, "latest", cwd=here, code=int(command == "verify"))
+
+
 def test_a_wrong_head(audited, auditor):
     folder, head = audited
     text = auditor("verify", "latest", "--head", "0" * 64, cwd=folder, code=1)

@@ -183,3 +183,9 @@ def test_a_partly_rebuilt_chain_breaks_where_the_rebuilding_ends(tampered, seale
         connection.executemany("UPDATE chain SET link = ? WHERE position = ?", [[link, at] for at, link in before.items() if at > place])
         connection.execute("UPDATE run SET head = ?", [sealed[1]])
     assert found(Store.open(db).verify("run-1")) == [("changed", "score", "tone", "item-11", 0, "rate", 0, 0)]
+
+
+def test_a_hostile_head_is_only_text(tampered):
+    """What `auditor verify` prints of it is neutralised there; here it must not pass for a head."""
+    one = tampered("UPDATE run SET head = chr(27) || '[2Jagrees'")
+    assert "but the run's head is \x1b[2Jagrees" in one.chain[0]
