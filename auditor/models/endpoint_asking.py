@@ -11,7 +11,18 @@ from auditor.models.chat import split_reasoning
 from auditor.models.endpoint_errors import Failure, Unable
 from auditor.models.endpoint_pool import Pool
 from auditor.models.endpoint_probe import CONTINUE, Abilities
-from auditor.models.endpoint_replies import by_first_token, chat_reader, checked, echoed, first_token, reasoning_of, text_of, usage_of
+from auditor.models.endpoint_replies import (
+    by_first_token,
+    chat_reader,
+    checked,
+    echoed,
+    first_token,
+    id_request,
+    next_tokens,
+    reasoning_of,
+    text_of,
+    usage_of,
+)
 from auditor.models.endpoint_text import ServerEncoder, plain
 from auditor.schema import Generation, OptionLogprob, Request, Usage
 
@@ -134,13 +145,22 @@ class Asker:
         longest = len(prompt) + max(map(len, tails))
         if self.abilities.context is not None and longest > self.abilities.context:
             raise Failure("too_long", f"the prompt has {len(prompt)} tokens and the model's context holds {self.abilities.context}")
-        # The server wants room for a token even where none is drawn; the last one of a given text need not be read to know its own probability.
+        if self.abilities.by_id and all(len(tail) == 1 for tail in tails):
+            return await self._next_tokens(request, prompt, [tail[0] for tail in tails])
         prompts = [[*prompt, *tail] for tail in tails]
         body = {"model": self.model, "prompt": prompts, "echo": True, "logprobs": 1, "max_tokens": self.abilities.echo, "temperature": 0.0}
         found = await self.pool.call("/completions", body, lambda reply: _read_echo(reply, self.abilities.reported, prompts))
         rows = echoed(found, self.abilities.reported, prompts)
         values = [tuple(row[-len(tail):]) for row, tail in zip(rows, tails, strict=True)]
         options = [OptionLogprob(text=text, logprob=sum(tokens), token_logprobs=tokens) for text, tokens in zip(request.options, values, strict=True)]
+        return options, usage_of(found)
+
+    async def _next_tokens(self, request: Request, prompt: list[int], tokens: list[int]) -> tuple[list[OptionLogprob], Usage]:
+        """Options of one token each: the prompt is read once for all of them, and the numbers are the same."""
+        model = self.abilities.reported
+        found = await self.pool.call("/completions", id_request(self.model, prompt, tokens), lambda reply: _read_next(reply, model, tokens))
+        values = next_tokens(found, model, tokens)
+        options = [OptionLogprob(text=text, logprob=value, token_logprobs=(value,)) for text, value in zip(request.options, values, strict=True)]
         return options, usage_of(found)
 
     async def _first_tokens(self, request: Request) -> tuple[list[OptionLogprob], Usage]:
@@ -159,3 +179,7 @@ class Asker:
 
 def _read_echo(reply: dict[str, Any], model: str, prompts: Sequence[Sequence[int]]) -> None:
     echoed(reply, model, prompts)
+
+
+def _read_next(reply: dict[str, Any], model: str, tokens: Sequence[int]) -> None:
+    next_tokens(reply, model, tokens)

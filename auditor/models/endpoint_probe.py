@@ -13,7 +13,7 @@ from auditor.errors import ModelError
 from auditor.models.endpoint_errors import Failure
 from auditor.models.endpoint_options import KEYS, NO_KEY, Address, is_exposed
 from auditor.models.endpoint_pool import Pool, Server
-from auditor.models.endpoint_replies import chat_reader, checked, echoed, first_token, reasoning_of, text_of, usage_of
+from auditor.models.endpoint_replies import chat_reader, checked, echoed, first_token, id_request, next_tokens, reasoning_of, text_of, usage_of
 from auditor.models.endpoint_text import ServerEncoder, plain
 from auditor.schema import Message, assistant, user
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 QUESTION = (user("Write a random word."),)
 ANSWER_TOKENS = 8
 SEEDS, SAME = 4, 3  # draws made twice with one seed, and how many must come out alike: one may flip by rounding
+SAME_NUMBER = 0.05  # nats: the same number in bfloat16 too
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 # What the API has no name for, so that the server's or the checkpoint's own defaults do not change the draws.
 PLAIN_SAMPLING: Mapping[str, dict[str, Any]] = {
@@ -34,8 +35,8 @@ MOST_LISTED = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
     """What a server can do. ``seed``: kept, ignored or refused. ``echo``: max_tokens with which it gives the log-probabilities of a given
-    prompt, None where it gives none. ``sampling``: fields to be sent with every draw. ``bos_by_ids``: its template lacks the
-    begin-of-sequence token, so that prompts go as ids."""
+    prompt, None where it gives none. ``by_id``: it gives those of chosen next tokens.
+    ``sampling``: fields to be sent with every draw. ``bos_by_ids``: its template lacks the begin-of-sequence token, so that prompts go as ids."""
 
     server: str = ""
     reported: str = ""
@@ -44,6 +45,7 @@ class Abilities:
     top_logprobs: int = 0
     continues: bool = False
     echo: int | None = None
+    by_id: bool = False
     bos_by_ids: bool = False
     context: int | None = None
     reasons: bool = False
@@ -95,8 +97,8 @@ class Probe:
                           reasons=_reasons(reply))
         extra = PLAIN_SAMPLING.get(kind, {})
         sampling = extra if extra and await self.takes(limit, **extra) else {}
-        seed, top, continues, (echo, bos) = await asyncio.gather(self.seed(limit), self.top(limit), self.continues(limit), self.echo())
-        return replace(found, sampling=sampling, seed=seed, top_logprobs=top, continues=continues, echo=echo, bos_by_ids=bos)
+        seed, top, continues, (echo, by_ids, bos) = await asyncio.gather(self.seed(limit), self.top(limit), self.continues(limit), self.echo())
+        return replace(found, sampling=sampling, seed=seed, top_logprobs=top, continues=continues, echo=echo, by_id=by_ids, bos_by_ids=bos)
 
     async def listed(self) -> tuple[str, str, int | None]:
         """The server's kind and version as far as it tells, and the model's context. Raises ModelError where the model is not served."""
@@ -177,24 +179,33 @@ class Probe:
             return False
         return opened > 0 and begun == opened + 1
 
-    async def echo(self) -> tuple[int | None, bool]:
-        """The ``max_tokens`` with which the log-probabilities of given ids come back, if any; whether the template lacks the begin token."""
+    async def echo(self) -> tuple[int | None, bool, bool]:
+        """The ``max_tokens`` with which the log-probabilities of given ids come back, if any; whether those of chosen next tokens do, and are the
+        same; whether the template lacks the begin-of-sequence token."""
         lone = Pool.of(self.server, self.pool)
         encoder = ServerEncoder(lone, self.model)
         try:
             if not await encoder.check(QUESTION):
-                return None, False
+                return None, False, False
             ids = await encoder.ids(QUESTION)
         except Failure:
-            return None, False
+            return None, False, False
         for length in (0, 1):
             body = {"model": self.model, "prompt": [ids, ids[:-1]], "echo": True, "logprobs": 1, "max_tokens": length, "temperature": 0.0}
             try:
-                echoed(await self.ask("/completions", body), "", [ids, ids[:-1]])
-                return length, encoder.template_lacks_bos
+                values = echoed(await self.ask("/completions", body), "", [ids, ids[:-1]])
+                return length, await self.by_id(ids, values[0][-1]), encoder.template_lacks_bos
             except Failure:
                 continue
-        return None, False
+        return None, False, False
+
+    async def by_id(self, ids: list[int], expected: float) -> bool:
+        """Whether the last of ``ids``, asked for by its id behind the others, has the log-probability that it has as a given token."""
+        try:
+            found = next_tokens(await self.ask("/completions", id_request(self.model, ids[:-1], ids[-1:])), "", ids[-1:])
+        except Failure:
+            return False
+        return abs(found[0] - expected) <= SAME_NUMBER
 
 
 async def patiently(call: Callable[[], Awaitable[dict[str, Any]]], pool: Pool) -> dict[str, Any]:

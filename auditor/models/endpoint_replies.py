@@ -101,6 +101,25 @@ def by_first_token(options: Sequence[str], named: Sequence[tuple[str, float]]) -
     return found
 
 
+def next_tokens(found: Mapping[str, Any], model: str, tokens: Sequence[int]) -> list[float]:
+    """Log-probability of each of ``tokens`` as the next one (they were asked for by id). Raises Failure where one is missing."""
+    logprobs = checked(found, model, 1)[0].get("logprobs")
+    try:
+        named = logprobs["top_logprobs"][0]  # type: ignore[index]
+        values = [float(named[f"token_id:{token}"]) for token in tokens]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise Failure("retry", "the reply lacks the log-probability of a token that was asked for") from None
+    if not all(math.isfinite(value) and value <= ROUNDING for value in values):
+        raise Failure("retry", "the reply has a log-probability that is none")
+    return [min(0.0, value) for value in values]
+
+
+def id_request(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> dict[str, Any]:
+    """The body of a completions request whose reply :func:`next_tokens` reads."""
+    return {"model": model, "prompt": [list(prompt)], "max_tokens": 1, "temperature": 0.0, "logprobs": 1,
+            "logprob_token_ids": sorted(set(tokens)), "return_tokens_as_token_ids": True}
+
+
 def echoed(found: Mapping[str, Any], model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
     """Log-probabilities of all tokens of each of the ``prompts`` but its first. Raises Failure where the reply does not hold just those."""
     rows = []

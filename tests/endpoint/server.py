@@ -29,7 +29,7 @@ from auditor.models.resolve import EngineOptions, resolve
 from auditor.schema import Message, SamplingParams
 from auditor.schema import Request as Asked
 
-ABILITIES = ("tokenize", "echo", "logprobs", "seed", "seeds", "continue", "vllm", "max_tokens", "chat", "usage")
+ABILITIES = ("tokenize", "echo", "by_id", "logprobs", "seed", "seeds", "continue", "vllm", "max_tokens", "chat", "usage")
 HTML = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 WORK = ("/v1/chat/completions", "/v1/completions")
 
@@ -248,7 +248,12 @@ class Handler(BaseHTTPRequestHandler):
                 choices.append({"index": index, "text": "", "finish_reason": "length", "logprobs": {"token_logprobs": values}})
             else:
                 written = engine.write(ids, body, max(1, limit), self.seed(body))
-                logprobs = {"token_logprobs": [-1.0]} if body.get("logprobs") else None  # as llama.cpp: of what was written, not of what was given
+                logprobs: dict[str, Any] | None = None
+                if body.get("logprobs"):
+                    logprobs = {"token_logprobs": [-1.0]}  # as llama.cpp: of what was written, not of what was given
+                if body.get("logprob_token_ids") and "by_id" not in without:
+                    follow = engine.logprobs(ids)[-1]
+                    logprobs = {"top_logprobs": [{f"token_id:{token}": float(follow[token]) for token in body["logprob_token_ids"]}]}
                 choices.append({"index": index, "text": written.text, "finish_reason": written.finish_reason, "logprobs": logprobs})
                 wrote += written.usage.completion_tokens
             read += len(ids)

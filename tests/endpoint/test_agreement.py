@@ -36,8 +36,10 @@ def opened(server, **options):
     return EndpointModel(f"openai:tiny@{server.url}", EndpointOptions(**{"backoff": 0.02, **options}))
 
 
-def test_options_and_texts_are_those_of_the_engine(serve, engine):
-    model = opened(serve())
+@pytest.mark.parametrize("without", [[], ["by_id"]])
+def test_options_and_texts_are_those_of_the_engine(serve, engine, without):
+    model = opened(serve(without=without))
+    assert model.asker.abilities.by_id is (not without)
     requests = numbered([*(score_options(messages, options) for messages, options in OPTIONS), *TEXTS, *BEGUN])
     ours, theirs = answers(model, requests), answers(engine.model, requests)
     for request in requests:
@@ -144,6 +146,7 @@ def test_options_that_share_their_first_token():
     (["vllm"], "sampling", {}, "own defaults"),
     (["max_tokens"], "limit_field", "max_completion_tokens", ""),
     (["echo"], "echo", None, "first token"),
+    (["by_id"], "by_id", False, ""),
     (["tokenize", "usage"], "continues", False, "does not continue"),
 ])
 def test_abilities_are_found_by_asking(serve, engine, without, ability, value, flag):
