@@ -6,7 +6,7 @@
 The run holds five of the shipped suites with 20,000 samples each and four scores a sample, every metric and criterion that those suites have,
 and three earlier runs of the same weights. Each time is that of the whole command, from its start to its end; the processor's
 time stands beside it for machines that do something else meanwhile. Chromium's time is from opening
-the file to the end of its load event, the median of five in a fresh page each; without a browser it is left out, and said so.
+the file to the end of its load event, the median and the best of five in a fresh page each; without a browser it is left out, and said so.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def make_page(database: Path, options: Sequence[str], out: Path) -> tuple[float,
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def open_page(out: Path, times: int = 5) -> float | None:
-    """Median seconds until Chromium has loaded the page; None without Chromium or playwright."""
+def open_page(out: Path, times: int = 5) -> tuple[float, float] | None:
+    """Median and least seconds until Chromium has loaded the page; None without Chromium or playwright."""
     executable = os.environ.get("AUDITOR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
@@ -103,7 +103,7 @@ def open_page(out: Path, times: int = 5) -> float | None:
             found.append(time.perf_counter() - started)
             page.close()
         browser.close()
-    return statistics.median(found)
+    return statistics.median(found), min(found)
 
 
 def main() -> None:
@@ -129,9 +129,10 @@ def measure(database: Path, folder: Path, name: str, options: Sequence[str]) -> 
     seconds, processor = make_page(database, options, out)
     shown = open_page(out) if kind == "html" else None
     megabytes = out.stat().st_size / 1e6
-    opened = "" if kind != "html" else ", Chromium not measured: none was found" if shown is None else f", opened in {shown:.2f} s (target {OPEN:.0f} s)"
-    print(f"{name}: {seconds:.1f} s (target {SECONDS:.0f} s; processor {processor:.1f} s), {megabytes:.2f} MB (target {MEGABYTES:.0f} MB){opened}", flush=True)
-    return seconds <= SECONDS and megabytes <= MEGABYTES and (shown or 0.0) <= OPEN
+    loaded = "Chromium not measured: none was found" if shown is None else f"opened in {shown[0]:.2f} s (target {OPEN:.0f} s; best {shown[1]:.2f} s)"
+    print(f"{name}: {seconds:.1f} s (target {SECONDS:.0f} s; processor {processor:.1f} s), {megabytes:.2f} MB (target {MEGABYTES:.0f} MB)"
+          + (f", {loaded}" if kind == "html" else ""), flush=True)
+    return seconds <= SECONDS and megabytes <= MEGABYTES and (shown is None or shown[0] <= OPEN)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from auditor.reports.page import policy, template_environment, write_atomically
 from auditor.reports.suite_figures import forest_figure
 from auditor.reports.view import forest_row
 
+_BOX = '@media print {{ @page {{ @{place} {{ content: "{text}"; font: {font}; color: {colour}; }} }} }}'
+SHEET = _BOX.format(place="bottom-left", text="Evidence, not conformity", font="8pt sans-serif", colour="#4a5260")
+DRAFT_SHEET = _BOX.format(place="top-right", text="NOT EVIDENCE", font="bold 11pt sans-serif", colour="#a3211a")
 TERMS = ("Bound", "Cluster", "Confidence interval (95 %)", "Fail", "Inconclusive", "Judge", "Not assessed", "Not independent", "Pass", "Unscored")
 
 
@@ -30,7 +33,7 @@ def write_page(report: Compliance, out: Path) -> Path:
 def render(report: Compliance) -> str:
     """The page's HTML: a pure function of the report."""
     templates = template_environment()
-    css = templates.get_template("style.css").render() + "\n" + templates.get_template("compliance.css").render()
+    css = "\n".join([*(templates.get_template(name).render() for name in ("style.css", "compliance.css")), DRAFT_SHEET if report.not_evidence else SHEET])
     return templates.get_template("compliance.html").render(context(report) | {"css": Markup(css), "csp": policy(css)})
 
 
@@ -48,7 +51,7 @@ def context(report: Compliance) -> dict[str, Any]:
         "data_hashes": sorted(report.run.spec.model.lineage.get("data_hashes", {}).items()), "shapers": shapers(report.run.spec.model.lineage),
         "packages": environment.packages(report.run), "outcomes_text": outcomes_text, "coverage_counts": _coverage(report.controls),
         "figure": _figure(report.measurements, titles), "terms": {term: glossary.TERMS[term] for term in TERMS}, "general_method": glossary.METHOD,
-        "carried": _carried(report), "whole": lambda shown: "*" in shown.evidence.metrics,
+        "when": environment.date, "carried": _carried(report), "whole": lambda shown: "*" in shown.evidence.metrics,
     }
 
 

@@ -62,6 +62,8 @@ def test_a_quick_run_is_refused_and_a_draft_of_it_is_stamped(build, parse):
     text = parse(page.render(draft)).text
     assert "NOT EVIDENCE" in text
     assert "Neither evidence nor conformity." in text
+    assert '@top-right { content: "NOT EVIDENCE"' in page.render(draft)
+    assert 'content: "Evidence, not conformity"' not in page.render(draft)
     assert '"evidence": false' in as_json.render(draft)
     assert card.render(draft).count("NOT EVIDENCE") == 1
 
