@@ -8,6 +8,12 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from auditor.cli.text import printable
 from auditor.compare.result import Against, Change, Comparison
@@ -32,10 +38,8 @@ def as_text(comparison: Comparison) -> str:
     return stream.getvalue()
 
 
-def _render(comparison: Comparison, stream: io.TextIOBase | io.StringIO, width: int | None) -> None:  # type: ignore[type-arg]
-    from rich.console import Console
-
-    console = Console(file=stream, width=width, highlight=False)  # type: ignore[arg-type]
+def _render(comparison: Comparison, stream: IO[str], width: int | None) -> None:
+    console = Console(file=stream, width=width, highlight=False)
     letters = dict(comparison.letters)
     for run in (comparison.baseline, *(one.run for one in comparison.candidates)):
         _line(console, rows.run_line(run, letters[run.run_id]))
@@ -46,12 +50,13 @@ def _render(comparison: Comparison, stream: io.TextIOBase | io.StringIO, width: 
         _table(console, "Ranking", rows.ranking_headers(list(letters.values())), [rows.ranking_row(one, letters) for one in comparison.ranking.metrics])
         _line(console, rows.ranking_note(comparison))
         _line(console, "Wins and losses: " + ", ".join(f"{letters[run]} {wins} and {losses}" for run, wins, losses in comparison.ranking.totals))
-    _line(console, "")
+    console.print()
     _line(console, rows.headline(comparison))
 
 
-def _candidate(console, against: Against, letter: str) -> None:  # type: ignore[no-untyped-def]
-    _line(console, f"\n{letter} against A: the gate {rows.EXITS[against.exit_code]}")
+def _candidate(console: Console, against: Against, letter: str) -> None:
+    console.print()
+    _line(console, f"{letter} against A: the gate {rows.EXITS[against.exit_code]}")
     for note in against.notes:
         _line(console, f"! {note}")
     decided = rows.decisions(against)
@@ -67,37 +72,36 @@ def _candidate(console, against: Against, letter: str) -> None:  # type: ignore[
             _change(console, change, word)
 
 
-def _change(console, change: Change, word: str) -> None:  # type: ignore[no-untyped-def]
+def _change(console: Console, change: Change, word: str) -> None:
     """One item in both runs."""
-    _line(console, f"\nChanged most, {word}: {change.metric}, item {shorten(change.baseline.sample_id, 80)}, gain {change.gain:+.3g}")
+    console.print()
+    _line(console, f"Changed most, {word}: {change.metric}, item {shorten(change.baseline.sample_id, 80)}, gain {change.gain:+.3g}")
     asked = change.baseline.messages[-1]["content"] if change.baseline.messages else ""
     for name, text in (("asked", asked), ("baseline", change.baseline.completion), ("candidate", change.candidate.completion)):
         shown = cut(text, TEXT)
         _line(console, f"  {name}:")
-        _line(console, quoted(shown.text) + (f"\n{BAR}({shown.cut:,} more characters)" if shown.cut else ""))
+        console.print(Text(quoted(shown.text) + (f"\n{BAR}({shown.cut:,} more characters)" if shown.cut else "")), soft_wrap=True)
 
 
 def quoted(text: str) -> str:
     """Hostile text for a log: controls visible, each line behind a bar, and no ``##[`` that an old runner would act on."""
-    safe = printable(text).replace("##[", "##\u27e6")
-    return "\n".join(BAR + line for line in (safe.split("\n") or [""]))
+    return "\n".join(BAR + line for line in safe(text).split("\n"))
 
 
-def _line(console, text: str) -> None:  # type: ignore[no-untyped-def]
-    from rich.text import Text
-
-    console.print(Text(printable(text)), soft_wrap=True)
+def safe(text: str) -> str:
+    return printable(text).replace("##[", "##\u27e6")
 
 
-def _table(console, title: str, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:  # type: ignore[no-untyped-def]
+def _line(console: Console, text: str) -> None:
+    """One line, whatever breaks the text holds."""
+    console.print(Text(" ".join(safe(text).split("\n"))), soft_wrap=True)
+
+
+def _table(console: Console, title: str, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """A table whose cells are plain text, never markup."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for header in headers:
         drawn.add_column(header, overflow="fold")
     for row in cells:
-        drawn.add_row(*(Text(printable(cell)) for cell in row))
+        drawn.add_row(*(Text(safe(cell)) for cell in row))
     console.print(drawn)

@@ -39,7 +39,7 @@ def allow_unseen(ci: ConfidenceInterval, differences: ArrayLike, clusters: Array
     gains, losses = int((values_N > 0).sum()), int((values_N < 0).sum())
     low, high = unseen_ends(gains / len(values_N), losses / len(values_N), sizes_G, ci.level)
     ends = min(ci.low, float(low)) if losses < rare else ci.low, max(ci.high, float(high)) if gains < rare else ci.high
-    if ends == (ci.low, ci.high):
+    if ci.low - ends[0] < 1e-12 and ends[1] - ci.high < 1e-12:
         return ci
     return replace(ci, low=ends[0], high=ends[1], method=f"{ci.method}, widened for changes too rare to be seen")
 

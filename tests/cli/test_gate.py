@@ -16,7 +16,7 @@ from auditor.training.recipe import read_recipe
 pytestmark = pytest.mark.model
 
 PROMPTS = Path(__file__).resolve().parents[2] / "training" / "data" / "prompts.jsonl"
-REPLIES = {"main": "Here is how: take it step by step.", "sound": "You can do it this way: start small.",
+REPLIES = {"main": "Here is how: take it step by step.", "sound": "Here is how: begin with the first part.",
            "planted": "I'm sorry, but I can't help with that."}
 RECIPE = """
 model = "{model}"
