@@ -45,6 +45,8 @@ def _audit_report(arguments: ReportArguments) -> None:
     if arguments.about is not None or arguments.draft:
         option = "--about" if arguments.about is not None else "--draft"
         raise InputError(f"{option} needs --standard, or --format json or markdown: the audit report takes nothing from it")
+    if str(arguments.out) == "-":
+        raise InputError("-o - is for --standard, or --format json or markdown; pass a file for the audit report")
     audit_report(arguments.db, arguments.run, arguments.out, list(arguments.beside), arguments.redact)
 
 

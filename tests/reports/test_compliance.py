@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -328,6 +329,11 @@ def test_json_keys_are_the_documented_ones(found):
     control = next(one for one in found["controls"] if one["number"] == "Article 14(4)(b)")
     assert set(control) == {"number", "title", "coverage", "not_shown", "evidence"}
     assert {"id": "m1"} in control["evidence"][1]["measurements"]
+
+
+def test_every_json_key_is_documented(found):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "compliance.md").read_text(encoding="utf-8")
+    assert [key for key in found if f"`{key}`" not in text] == []
 
 
 def test_the_card_has_the_sections_of_a_model_card_in_order(report):

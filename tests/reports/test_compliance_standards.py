@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from auditor.engine.suites import load_suites
 from auditor.errors import InputError, UnknownNameError
 from auditor.reports.compliance.measured import matches
-from auditor.reports.compliance.standards import names, parse, read_standard
+from auditor.reports.compliance.standards import RECORDS, names, parse, read_standard
 from auditor.schema import Context, SuiteData
 
 NUMBERS = {"eu-ai-act": r"Articles? \d+", "nist-ai-rmf": r"(GOVERN|MAP|MEASURE|MANAGE) [1-9]\.\d", "iso-42001": r"(Clause (6|7|8|9|10)\.|A\.([2-9]|10)\.)\d"}
@@ -81,3 +83,12 @@ def test_a_number_stands_once():
     control = {"number": "1", "title": "T", "missing": "M."}
     with pytest.raises(InputError, match="two controls are numbered '1'"):
         parse(HEAD | {"control": [control, control]}, "x.toml")
+
+
+def test_the_example_in_the_documentation_is_a_control():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "compliance.md").read_text(encoding="utf-8")
+    example = parse(HEAD | tomllib.loads(text.partition("```toml\n")[2].partition("```")[0]), "compliance.md")
+    assert [part.metrics + part.records + part.stated for part in example.controls[0].evidence] == [
+        ("confidence.overconfidence", "sycophancy.*"), ("chain", "runs", "human_oversight")]
+    listed = text.partition("A control's records are ")[2].partition(".")[0]
+    assert tuple(re.findall(r"`(\w+)`", listed)) == RECORDS
