@@ -96,7 +96,7 @@ def run(
                     "`auditor report latest --format markdown -o MODEL_CARD.md`. A compliance report of a quick or limited run is refused (exit 2).")
 def report(
     run: RunName,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write; RUN.html by default. `-`: standard output (not for the audit report).")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write; RUN.html by default. `-`: standard output, not for the audit report")] = None,
     beside: Annotated[list[str] | None, typer.Option("--with", help="Another run to show beside it; repeat for several.", metavar="RUN")] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Leave out transcripts that may hold harmful text.")] = False,
     standard: Annotated[str | None, typer.Option(help="Hold the measurements beside a standard's provisions, with gaps and sign-off.",
