@@ -48,7 +48,7 @@ def harness(model: Any, texts: list[str], tokens: int, name: str) -> float:
 
     suite = Suite(name="load", version="1", title="", question="", method="", limits="", reference="", feedback_stage="", load=lambda _: [], solve=solve,
                   score=lambda *_: [], aggregate=lambda _: [], criteria=(), headline=())
-    samples = [Sample(id=f"{index:05d}", messages=(user(text),)) for index, text in enumerate(texts)]
+    samples = [Sample(id=f"{index:05d}", messages=(user(text),), cluster_id=str(index)) for index, text in enumerate(texts)]
     record = RunRecord(run_id=name, spec=RunSpec(suites=("load",), suite_versions=("1",), model=model.spec), created="2026-01-01T00:00:00+00:00")
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
