@@ -123,7 +123,7 @@ def _trained(arguments: DemoArguments, name: str, recipe: tuple[str, Sequence[st
 
 def _conclude(arguments: DemoArguments, runs: dict[str, str]) -> None:
     """Compare, write the report, print."""
-    from auditor.engine.compare import compare_runs
+    from auditor.compare.beside import compare_runs
     from auditor.engine.suites import load_suites
     from auditor.reports.page import write_report
 

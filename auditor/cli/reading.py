@@ -33,7 +33,7 @@ def show_command(db: Path, name: str, samples: bool, output: str) -> None:
 
 def report_command(db: Path, name: str, out: Path | None, beside: list[str], redact: bool) -> None:
     """Write the report and say where it is."""
-    from auditor.engine.compare import compare_runs
+    from auditor.compare.beside import compare_runs
     from auditor.engine.suites import load_suites
     from auditor.reports.page import write_report
 

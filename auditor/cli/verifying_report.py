@@ -82,7 +82,7 @@ def _page(store: Store, carried: Carried, suites: Mapping[str, Suite]) -> str:
 
 
 def _audit_page(store: Store, carried: Carried, suites: Mapping[str, Suite]) -> str:
-    from auditor.engine.compare import compare_runs
+    from auditor.compare.beside import compare_runs
     from auditor.reports.build import build_page
     from auditor.reports.page import render
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -128,6 +128,6 @@ def transcripts_at(store: Store, run_id: str, suite: str, scorer: str, keys: Seq
 
 
 def _arrays(store: Store, sql: str, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """One array a column; text as objects."""
+    """One array a column; text as objects. A column that holds NULL is a masked array."""
     with store._reading() as connection:
-        return connection.execute(sql, dict(parameters)).fetchnumpy()
+        return dict(cast(Mapping[str, np.ndarray], connection.execute(sql, dict(parameters)).fetchnumpy()))

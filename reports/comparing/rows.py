@@ -23,8 +23,9 @@ def headline(comparison: Comparison) -> str:
     if not decisions:
         return "The gate is UNDECIDED: no criterion could be tested."
     counts = Counter(one.decided for one in decisions)
-    words = {"fail": ("fails", "fail"), "pass": ("passes", "pass"), "inconclusive": ("is inconclusive", "are inconclusive"),
-             "not_assessed": ("is not assessed", "are not assessed")}
+    words: dict[Decided, tuple[str, str]] = {
+        "fail": ("fails", "fail"), "pass": ("passes", "pass"), "inconclusive": ("is inconclusive", "are inconclusive"),
+        "not_assessed": ("is not assessed", "are not assessed")}
     parts = [f"{counts[key]} {forms[counts[key] > 1]}" for key, forms in words.items() if counts[key]]
     total = numbers.plural(len(decisions), "required criterion", "required criteria")
     several = f" over {len(comparison.candidates)} candidates" if len(comparison.candidates) > 1 else ""

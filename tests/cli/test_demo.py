@@ -8,7 +8,7 @@ import pytest
 
 from auditor.cli import Stopped, demo
 from auditor.cli.demo import DemoArguments, demo_command
-from auditor.engine.compare import compare_runs
+from auditor.compare.beside import compare_runs
 from auditor.store import Store
 
 SHORT = {"CANDIDATE": ("dpo", ("dpo.limit=16", "dpo.max_steps=2", "dpo.batch_size=4")), "ORGANISM": ("organism-refuser", ("dpo.max_steps=2",))}
