@@ -108,7 +108,7 @@ class Asker:
         found = await self.pool.call("/chat/completions", body, chat_reader(self.abilities.reported))
         choice = found["choices"][0]
         text, _ = text_of(choice["message"])
-        return self._finish(request, text, reasoning_of(choice["message"]), (usage_of(found), choice.get("finish_reason")))
+        return await self._finish(request, text, reasoning_of(choice["message"]), (usage_of(found), choice.get("finish_reason")))
 
     async def _by_ids(self, request: Request, budget: int) -> Generation:
         ids = await self.encoder.ids(request.messages)
@@ -120,11 +120,23 @@ class Asker:
 
         found = await self.pool.call("/completions", body, read)
         choice = found["choices"][0]
-        return self._finish(request, choice["text"], "", (usage_of(found), choice.get("finish_reason")))
+        return await self._finish(request, choice["text"], "", (usage_of(found), choice.get("finish_reason")))
 
-    def _finish(self, request: Request, text: str, thought: str, counted: tuple[Usage, Any]) -> Generation:
+    async def _apart(self, usage: Usage, text: str, reasoning: str) -> Usage:
+        """The usage with the reasoning's tokens counted apart, where the server counts them as written: its tokenizer's count, or by length."""
+        if not reasoning or usage.reasoning_tokens:
+            return usage
+        if self.abilities.echo is not None:
+            inside = len(await self.encoder.encode(reasoning))
+        else:
+            inside = round(usage.completion_tokens * len(reasoning) / max(1, len(reasoning) + len(text)))
+        inside = min(inside, usage.completion_tokens)
+        return replace(usage, completion_tokens=usage.completion_tokens - inside, reasoning_tokens=inside)
+
+    async def _finish(self, request: Request, text: str, thought: str, counted: tuple[Usage, Any]) -> Generation:
         usage, reason = counted
-        answer, reasoning = (text, thought) if thought else split_reasoning(text)
+        answer, reasoning = (text, thought) if thought else split_reasoning(text, opened=self.abilities.opened)
+        usage = await self._apart(usage, answer, reasoning)
         for stop in request.sampling.stop:
             answer = answer.partition(stop)[0]
         return Generation(**self._place(request), text=answer, reasoning=reasoning, usage=usage, finish_reason="length" if reason == "length" else "stop")

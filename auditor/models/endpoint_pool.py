@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
@@ -84,7 +84,7 @@ class Pool:
     @classmethod
     def of(cls, server: Server, pool: Pool) -> Pool:
         """That one server of ``pool``, by itself; what fails there is not held against it."""
-        lone = cls((), pool.key, pool.options)
+        lone = cls((), pool.key, replace(pool.options, retries=min(1, pool.options.retries)))
         lone.servers = [Server(server.url, server.client)]
         return lone
 

@@ -27,6 +27,7 @@ CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 # What the API has no name for, so that the server's or the checkpoint's own defaults do not change the draws.
 PLAIN_SAMPLING: Mapping[str, dict[str, Any]] = {
     "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+    "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
     "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
 }
 MOST_LISTED = 20
@@ -36,7 +37,8 @@ MOST_LISTED = 20
 class Abilities:
     """What a server can do. ``seed``: kept, ignored or refused. ``echo``: max_tokens with which it gives the log-probabilities of a given
     prompt, None where it gives none. ``by_id``: it gives those of chosen next tokens.
-    ``sampling``: fields to be sent with every draw. ``bos_by_ids``: its template lacks the begin-of-sequence token, so that prompts go as ids."""
+    ``sampling``: fields to be sent with every draw. ``bos_by_ids``: its template lacks the begin-of-sequence token, so that prompts go as ids.
+    ``opened``: the template itself begins the reasoning."""
 
     server: str = ""
     reported: str = ""
@@ -49,6 +51,7 @@ class Abilities:
     bos_by_ids: bool = False
     context: int | None = None
     reasons: bool = False
+    opened: bool = False
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
     def flags(self, address: Address, key: str, reasoning_tokens: int) -> tuple[str, ...]:
@@ -67,7 +70,8 @@ class Abilities:
         if not self.sampling:
             found.append("random draws are subject to the server's own defaults (top-k, penalties), which this API does not name")
         if self.reasons:
-            found.append(f"reasoning model: up to {reasoning_tokens} tokens of reasoning are allowed, split off and counted apart")
+            found.append(f"reasoning model: up to {reasoning_tokens} tokens of reasoning are allowed, split off and counted apart"
+                         + ("" if self.echo is not None else ", by their length where the server does not count them"))
         if key != NO_KEY and is_exposed(address.url):
             found.append("the key and all prompts cross the network unencrypted (http to another machine)")
         return tuple(found)
@@ -97,8 +101,8 @@ class Probe:
                           reasons=_reasons(reply))
         extra = PLAIN_SAMPLING.get(kind, {})
         sampling = extra if extra and await self.takes(limit, **extra) else {}
-        seed, top, continues, (echo, by_ids, bos) = await asyncio.gather(self.seed(limit), self.top(limit), self.continues(limit), self.echo())
-        return replace(found, sampling=sampling, seed=seed, top_logprobs=top, continues=continues, echo=echo, by_id=by_ids, bos_by_ids=bos)
+        seed, top, continues, given = await asyncio.gather(self.seed(limit), self.top(limit), self.continues(limit), self.given())
+        return replace(found, **{"sampling": sampling, "seed": seed, "top_logprobs": top, "continues": continues, **given})
 
     async def listed(self) -> tuple[str, str, int | None]:
         """The server's kind and version as far as it tells, and the model's context. Raises ModelError where the model is not served."""
@@ -179,25 +183,25 @@ class Probe:
             return False
         return opened > 0 and begun == opened + 1
 
-    async def echo(self) -> tuple[int | None, bool, bool]:
-        """The ``max_tokens`` with which the log-probabilities of given ids come back, if any; whether those of chosen next tokens do, and are the
-        same; whether the template lacks the begin-of-sequence token."""
+    async def given(self) -> dict[str, Any]:
+        """What is known of a server that gives the log-probabilities of given ids; nothing for another one."""
         lone = Pool.of(self.server, self.pool)
         encoder = ServerEncoder(lone, self.model)
         try:
             if not await encoder.check(QUESTION):
-                return None, False, False
+                return {}
             ids = await encoder.ids(QUESTION)
         except Failure:
-            return None, False, False
+            return {}
         for length in (0, 1):
             body = {"model": self.model, "prompt": [ids, ids[:-1]], "echo": True, "logprobs": 1, "max_tokens": length, "temperature": 0.0}
             try:
                 values = echoed(await self.ask("/completions", body), "", [ids, ids[:-1]])
-                return length, await self.by_id(ids, values[0][-1]), encoder.template_lacks_bos
+                opened = {"opened": True, "reasons": True} if encoder.opens_reasoning else {}
+                return {"echo": length, "by_id": await self.by_id(ids, values[0][-1]), "bos_by_ids": encoder.template_lacks_bos, **opened}
             except Failure:
                 continue
-        return None, False, False
+        return {}
 
     async def by_id(self, ids: list[int], expected: float) -> bool:
         """Whether the last of ``ids``, asked for by its id behind the others, has the log-probability that it has as a given token."""

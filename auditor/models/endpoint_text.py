@@ -72,8 +72,15 @@ class ServerEncoder:
         """Whether text and ids of a prompt make each other, as everything here supposes; also finds the begin-of-sequence token."""
         with_special, without = await asyncio.gather(self.encode("a", special=True), self.encode("a"))
         self.bos = with_special[0] if with_special[1:] == without else None
+        if not without:  # a server that knows another /tokenize
+            return False
         ids, text = await self._opened(tuple(messages))
-        return bool(without) and await self.encode(text) == ids
+        return await self.encode(text) == ids
+
+    @property
+    def opens_reasoning(self) -> bool:
+        """Whether the chat template itself begins the reasoning (after :meth:`check`)."""
+        return any(text.rstrip().endswith("<think>") for _, text in self.known.values())
 
     @property
     def template_lacks_bos(self) -> bool:

@@ -69,7 +69,7 @@ class Engine:
         from auditor.models.hf import HFModel
 
         self.model = HFModel(resolve(folder), EngineOptions(dtype="float32", pack=False))
-        self.tokenizer, self.lock = self.model.tokenizer, threading.Lock()
+        self.tokenizer, self.template, self.lock = self.model.tokenizer, self.model.template, threading.Lock()
 
     def encode(self, text: str, special: bool) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
@@ -79,7 +79,7 @@ class Engine:
         turns = body["messages"]
         goes_on = continues and body.get("continue_final_message") and turns[-1]["role"] == "assistant"
         begun = turns[-1]["content"] if goes_on else ""
-        text = self.tokenizer.apply_chat_template(turns[:-1] if goes_on else turns, chat_template=self.model.template, tokenize=False,
+        text = self.tokenizer.apply_chat_template(turns[:-1] if goes_on else turns, chat_template=self.template, tokenize=False,
                                                   add_generation_prompt=bool(goes_on or body.get("add_generation_prompt", True)))
         return self.encode(text + begun, False)
 

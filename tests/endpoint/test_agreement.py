@@ -68,6 +68,32 @@ def test_replies_come_in_the_order_of_the_requests_and_batches_depend_on_nothing
     assert [reply.text for reply in other.run(requests[::-1])] == [reply.text for reply in model.run(requests)][::-1]
 
 
+def test_what_the_cache_knows_is_not_asked_again(serve):
+    from auditor.models.responses import CachedModel
+
+    server = serve()
+    first, second = CachedModel(opened(server)), CachedModel(opened(server))
+    first.model.rows = second.model.rows = 2
+    requests = numbered([*TEXTS, *TEXTS])
+    known = answers(first, requests[:3])
+    server.state.calls = 0
+    found = answers(second, requests)
+    assert server.state.calls == len(requests) - 3
+    assert all(found[name] == reply for name, reply in known.items())
+
+
+def test_a_template_that_opens_the_reasoning(serve, engine, monkeypatch):
+    template = engine.template.replace("<|assistant|>' }}{% endif %}", "<|assistant|><think>\n' }}{% endif %}")
+    assert template != engine.template
+    monkeypatch.setattr(engine, "template", template)
+    model = EndpointModel(f"openai:tiny@{serve().url}", EndpointOptions(), reasoning_tokens=16)
+    assert any("reasoning model" in flag for flag in model.spec.flags)
+    reply = answers(model, numbered(TEXTS[:1]))["000"]
+    assert (reply.text, reply.finish_reason) == ("", "length")  # still thinking: no answer, and not the thoughts in its place
+    assert reply.reasoning
+    assert (reply.usage.completion_tokens, reply.usage.reasoning_tokens) == (0, 28)
+
+
 def test_seeds_decide_draws(serve):
     model = opened(serve())
     requests = [replace(request, sampling=replace(request.sampling, temperature=1.0)) for request in numbered([TEXTS[0]] * 6)]
