@@ -27,8 +27,9 @@ types: $(VENV)/.ready-test
 unit: $(VENV)/.ready-test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# Those that need no other environment and no hours (organisms.py and labeller.py train models; trl_fixtures.py runs in TRL's environment).
-BENCHES := audit_throughput store_million verify_million report_million compliance_report refusal_classifier detection_rates ppo_update
+# Those that need no other environment, no hours and no argument (organisms.py, labeller.py and rlhf.py train models; report_million.py takes a database;
+# trl_fixtures.py runs in TRL's environment).
+BENCHES := audit_throughput store_million verify_million compliance_report refusal_classifier detection_rates ppo_update
 
 bench: $(VENV)/.ready
 	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
