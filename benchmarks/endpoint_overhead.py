@@ -113,7 +113,7 @@ def measure(said: argparse.Namespace) -> float:
     print(f"{model.spec.engine}   opened in {time.perf_counter() - started:.1f} s   {said.prompts} prompts, at most {said.tokens} tokens, "
           f"{said.concurrency} in flight")
     texts, extra = prompts(said.prompts), dict(model.asker.abilities.sampling)
-    bare(said, texts[:said.concurrency], extra)  # warms the server up
+    bare(said, texts, extra)  # warms the server up, its cache of prompts too: else the side that goes first would fill it for the other
     ratios = []
     for turn in range(said.rounds):
         seconds: dict[str, float] = {}
