@@ -29,7 +29,7 @@ unit: $(VENV)/.ready-test
 
 # Those that need no other environment, no hours and no argument (organisms.py, labeller.py and rlhf.py train models; report_million.py takes a database;
 # trl_fixtures.py runs in TRL's environment).
-BENCHES := audit_throughput store_million verify_million compliance_report refusal_classifier detection_rates ppo_update
+BENCHES := audit_throughput statistics_speed compare_speed store_million verify_million compliance_report refusal_classifier detection_rates ppo_update
 
 bench: $(VENV)/.ready
 	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
