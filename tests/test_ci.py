@@ -42,13 +42,14 @@ def test_the_actions_script_runs(tmp_path, capsys):
     script = next(step["run"] for step in ACTION["runs"]["steps"] if step.get("id") == "gate")
     (tmp_path / "auditor").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > called\necho "# gate" > alignment-gate/summary.md\nexit 4\n')
     (tmp_path / "auditor").chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "BASELINE": "main $(touch hacked).duckdb", "CANDIDATES": "a.duckdb b.duckdb:latest",
-                   "POLICY": "gate.toml", "DB": "auditor.duckdb", "STRICT": "true", "REDACT": "true",
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "BASELINE": "main $(touch hacked).duckdb", "CANDIDATES": "a.duckdb b.duckdb:latest\nc.duckdb\n",
+                   "POLICY": "gate.toml", "DB": "auditor.duckdb", "STRICT": "True", "REDACT": "True",
                    "GITHUB_STEP_SUMMARY": "summary", "GITHUB_OUTPUT": "output"}
     done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 4, done.stderr
     called = (tmp_path / "called").read_text().splitlines()
-    assert called[-3:] == ["main $(touch hacked).duckdb", "a.duckdb", "b.duckdb:latest"]
+    assert called[-4:] == ["main $(touch hacked).duckdb", "a.duckdb", "b.duckdb:latest", "c.duckdb"], "a candidate that is left out is one that passes"
+    assert {"--strict", "--redact"} <= set(called)
     assert not (tmp_path / "hacked").exists()
     assert (tmp_path / "summary").read_text() == "# gate\n"
     assert (tmp_path / "output").read_text() == "exit-code=4\n"
