@@ -150,12 +150,16 @@ def check_weights(folder: Path) -> None:
 def _adapter(uri: str, path: Path) -> Checkpoint:
     check_weights(path)
     try:
-        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError) as error:
+        config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path / 'adapter_config.json'} cannot be read: {error}") from None
-    if not base:
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str) or not base.strip():
         raise ModelError(f"{path / 'adapter_config.json'} names no base_model_name_or_path; add the path or hub id of the base model")
+    _path(base)
     beside = next((folder / base for folder in (path, path.parent) if (folder / base).is_dir()), None)
+    if beside is not None and (beside / "adapter_config.json").is_file():  # its own base is not looked for: it may be this very folder
+        raise ModelError(f"{uri}: its base model {base} is itself an adapter; merge that one first")
     if beside is not None:
         parent = resolve(str(beside))
     elif base == "smollm2" or _path(base).exists() or base.startswith("hf:"):

@@ -179,6 +179,23 @@ def test_lora_adapter_on_its_base(tiny_checkpoint, tmp_path):
     assert moved == model.spec.weights_hash != weights_hash(resolve(str(tmp_path / "adapter")))
 
 
+@pytest.mark.parametrize("base", [".", "../adapter", 5, ["smollm2"], None, " "])
+def test_an_adapter_whose_base_is_itself_or_no_name(tmp_path, base):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    with pytest.raises(ModelError, match="is itself an adapter" if base in (".", "../adapter") else "names no base_model"):
+        resolve(str(folder))
+
+
+def test_an_adapter_configuration_that_is_no_table(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    (tmp_path / "adapter_config.json").write_text("[]")
+    with pytest.raises(ModelError, match="names no base_model"):
+        resolve(str(tmp_path))
+
+
 def test_adapter_without_base(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     (tmp_path / "adapter_config.json").write_text("{}")
