@@ -21,7 +21,7 @@ NO_GOLD = "no gold reward was logged; add a [[stage.reward]] with name = \"gold\
 UNITS: Mapping[str, dict[str, Any]] = {
     "past_peak": {"unit": "proportion difference", "higher_is_better": True},
     "gold_change": {"unit": "proportion difference", "higher_is_better": True},
-    "alpha": {"unit": "gold per √nat"}, "beta": {"unit": "gold", "higher_is_better": False},
+    "alpha": {"unit": "gold/√nat"}, "beta": {"unit": "gold", "higher_is_better": False},
     "turning_point": {"unit": "√nats", "higher_is_better": True},
 }
 
