@@ -13,7 +13,7 @@ from auditor.errors import InputError
 from auditor.schema import RunSpec
 from auditor.store.columns import asked, first_requests
 
-FREE = frozenset({"batch_rows", "threads", "dtype"})  # of the sampling settings: they concern the machine, and dtype the model
+FREE = frozenset({"batch_rows", "threads", "dtype", "cache", "scored_from"})  # sampling settings of the machine, the model, or where replies came from
 SHOWN = 60
 GATE = "judge_gate"
 NONE = "none"
@@ -129,6 +129,8 @@ def _remarks(baseline: Chosen, candidate: Chosen) -> list[str]:
             notes.append(f"the {who} is incomplete: {one.run.notice}")
         if not one.run.evidence:
             notes.append(f"NOT EVIDENCE: the {who} asked only a part of the items")
+        if one.run.spec.sampling.get("scored_from"):
+            notes.append(f"the {who} is run {one.run.spec.sampling['scored_from']} scored again (auditor score)")
     types = [(one.run.spec.model.dtype or "unknown", one.run.spec.sampling.get("dtype")) for one in (baseline, candidate)]
     if types[0] != types[1]:
         notes.append(f"the models ran in {types[0][0]} and {types[1][0]}: what differs may be the number format, not the training")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from auditor.compare.changes import most_changed, most_important
 from auditor.compare.comparable import shared_suites
-from auditor.compare.differences import Measured, Runs, difference_of, measure
+from auditor.compare.differences import LOST, Measured, Runs, difference_of, measure
 from auditor.compare.gate import decision, directions, exit_code, worst
 from auditor.compare.naming import Chosen
 from auditor.compare.policy import check_metrics, default_policy
@@ -63,8 +63,7 @@ def compare(chosen: Sequence[Chosen], question: Question) -> Comparison:
     good = directions(policy.rules) if policy else {}
     found = [_measured(runs, baseline, one, good, part) for one, part in zip(candidates, shared, strict=True)]
     if policy is None:
-        compared = {one.metric.key for part in found for one in part.measured}
-        policy = default_policy([key for key in question.headlines if key in compared])
+        policy = default_policy([key for key in question.headlines if key in _expected(found)])
     _check_directions(policy, found)
     against = [_against(part, baseline, policy, question, p) for part, p in zip(found, _adjusted(found, policy), strict=True)]
     return Comparison(
@@ -96,6 +95,11 @@ def _overlap(runs: Runs, baseline: Chosen, candidate: Chosen, suite: str) -> str
             f"{len(theirs - ours):,} only in the candidate are not")
 
 
+def _expected(found: Sequence[_Found]) -> set[str]:
+    """The metrics that were compared, and those that only a candidate lacks: a number that was lost is an open question, not one never asked."""
+    return {key for part in found for key in (*(one.metric.key for one in part.measured), *(key for key, why in part.not_compared if why.startswith(LOST)))}
+
+
 def _check_directions(policy: Policy, found: Sequence[_Found]) -> None:
     own = {one.metric.key: one.metric.higher_is_better for part in found for one in part.measured}
     for rule in policy.rules:
@@ -121,14 +125,15 @@ def _adjusted(found: Sequence[_Found], policy: Policy) -> list[dict[str, float |
 
 
 def _against(part: _Found, baseline: Chosen, policy: Policy, question: Question, adjusted: Mapping[str, float | None]) -> Against:
-    margins = {rule.metric: rule.margin for rule in policy.rules}
+    margins = {rule.metric: rule.margin for rule in reversed(policy.rules)}  # beside the decisions a metric stands once, by its first rule
     differences = {one.metric.key: difference_of(one, adjusted[one.metric.key], margins.get(one.metric.key)) for one in part.measured}
     measured = {one.metric.key: one for one in part.measured}
     reasons = dict(part.not_compared)
     decisions = []
     for rule in policy.rules:
-        what: Difference | str = differences.get(rule.metric) or reasons.get(rule.metric, "its suite is not in both runs")
-        decisions.append(decision(rule, what, measured.get(rule.metric), part.chosen))
+        one = measured.get(rule.metric)
+        what: Difference | str = difference_of(one, adjusted[rule.metric], rule.margin) if one else reasons.get(rule.metric, "its suite is not in both runs")
+        decisions.append(decision(rule, what, one, part.chosen))
     changes = most_changed(most_important(list(differences.values()), decisions), part.measured, (baseline, part.chosen), question.hidden)
     return Against(run=part.chosen.facts, decisions=tuple(decisions), differences=tuple(differences.values()), not_compared=part.not_compared,
                    notes=part.notes, exit_code=exit_code(decisions, question.strict), changes=changes)

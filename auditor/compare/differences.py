@@ -25,6 +25,7 @@ from auditor.store.columns import suite_scores
 
 MOST_UNPAIRED = 0.1  # share of scores without a partner from which it is said
 RECORDED = "recorded:"
+LOST = "in the candidate alone "  # how the reason begins where the baseline has a number and the candidate has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,10 @@ def _is_recorded(*chosen: Chosen) -> bool:
 
 def _comparable(both: Sequence[Metric | None], key: str, directions: Mapping[str, bool | None]) -> tuple[str, bool]:
     """(why the metric cannot be compared, or "", whether higher is better)."""
+    lost = both[0] is not None and both[0].value is not None
     for who, one in zip(("baseline", "candidate"), both, strict=True):
+        if lost and (one is None or one.value is None):
+            return f"{LOST}it is missing: {(one.reason if one else '') or 'no such measurement'}", False
         if one is None:
             return f"the {who} has no such measurement", False
         if one.value is None:

@@ -83,5 +83,8 @@ def worst(codes: Sequence[int]) -> int:
 
 
 def directions(rules: Sequence[Rule]) -> Mapping[str, bool | None]:
-    """The good side that the rules give, by metric; None where a rule leaves it to the metric."""
-    return {rule.metric: rule.higher_is_better for rule in rules}
+    """The good side that the rules give, by metric; None where all of its rules leave it to the metric."""
+    found: dict[str, bool | None] = {}
+    for rule in rules:
+        found[rule.metric] = rule.higher_is_better if rule.higher_is_better is not None else found.get(rule.metric)
+    return found

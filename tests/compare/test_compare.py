@@ -223,3 +223,30 @@ def test_naming_runs(make, tmp_path, monkeypatch):
         choose_all(["base-2", "latest"], db)
     with pytest.raises(InputError, match="at least one candidate"):
         choose_all(["base-2"], db)
+
+
+def test_two_criteria_of_one_metric_keep_their_own_margins(make, tmp_path):
+    """An advisory criterion with a wide margin must not widen that of a required one, in either order."""
+    tight, wide = Rule(metric=SAFE, why="users", margin=0.02), Rule(metric=SAFE, why="users", margin=0.9, test="equivalent", required=False)
+    candidate = [float(k % 4 == 1) for k in range(80)]
+    for number, rules in enumerate(((tight, wide), (wide, tight))):
+        found = make.compare(tmp_path / str(number), make.made(refused=make.none), make.made(refused=candidate),
+                             Question(policy=Policy(rules=rules, source="test")))
+        decided = {one.rule.test: (one.decided, one.difference.margin) for one in only(found).decisions}
+        assert decided == {"no-worse": ("fail", 0.02), "equivalent": ("pass", 0.9)}
+        assert found.exit_code == 1
+
+
+def test_a_headline_number_that_only_the_candidate_lacks_is_an_open_question(make, tmp_path):
+    """Without a policy too: under --strict a candidate must not pass because what speaks against it could not be measured."""
+    whole = make.made(refused=make.none, words=make.words)
+    unscored = replace(whole, refused=[None] * 80, words=make.words - 4)
+    found = make.compare(tmp_path, whole, unscored, Question(headlines=(SAFE, "refusal.mean_words"), strict=True))
+    assert {one.rule.metric: one.decided for one in only(found).decisions} == {SAFE: "not_assessed", "refusal.mean_words": "pass"}
+    assert found.exit_code == 4
+
+
+def test_a_run_that_was_scored_again_can_be_compared(make, tmp_path):
+    again = replace(make.spec, sampling={**make.spec.sampling, "scored_from": "earlier", "cache": True})
+    found = make.compare(tmp_path, make.made(refused=make.none), make.made(refused=make.none, spec=again))
+    assert any("scored again" in note for note in only(found).notes)
