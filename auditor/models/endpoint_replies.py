@@ -20,7 +20,10 @@ def checked(found: Mapping[str, Any], model: str, count: int) -> list[Mapping[st
     named = found.get("model")
     if model and named != model:
         raise Failure("retry", f"the reply is by model {named!r}, not {model!r}")
-    return sorted(choices, key=lambda choice: int(choice.get("index") or 0))
+    places = [place if choice.get("index") is None else choice["index"] for place, choice in enumerate(choices)]
+    if count > 1 and sorted(place for place in places if type(place) is int) != list(range(count)):
+        raise Failure("retry", f"the reply's {count} choices do not say which prompts they belong to")
+    return [choices[places.index(place)] for place in range(count)] if count > 1 else choices
 
 
 def chat_reader(model: str, *, tokens: int = 0) -> Callable[[dict[str, Any]], None]:
@@ -75,7 +78,7 @@ def first_token(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
         found = [(str(row["token"]), float(row["logprob"])) for row in choice["logprobs"]["content"][0]["top_logprobs"]]
     except (KeyError, IndexError, TypeError, ValueError):
         found = []
-    if not found or not all(value <= ROUNDING for _, value in found):  # a NaN fails this too
+    if not found or not all(math.isfinite(value) and value <= ROUNDING for _, value in found):
         raise Failure("retry", "the reply has no usable log-probabilities")
     return found
 

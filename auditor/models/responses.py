@@ -1,7 +1,8 @@
 """Replies kept from earlier runs, so that the same question to the same model is not paid for twice.
 
-A reply is found by everything that decides it: the weights (or the endpoint and the model's name there), the template, the number format, the engine,
-the messages, options and sampling, the seed and the epoch. A reply with an error is never kept. The file is SQLite, safe for several processes.
+A reply is found by everything that decides it: the weights (or the endpoint and the model's name there), the template, the number format, the engine
+with its flags (what a server can give, how many tokens a reasoning model may think), the messages, options and sampling, the seed and the epoch. A reply
+with an error is never kept. The file is SQLite, safe for several processes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ WAIT = 30.0  # seconds for another process's write
 
 def key_of(spec: ModelSpec, request: Request) -> str:
     """SHA-256 of what decides the reply."""
-    decides = [spec.weights_hash or spec.uri, spec.revision, spec.template_hash, spec.dtype, spec.engine, request.kind,
+    decides = [spec.weights_hash or spec.uri, spec.revision, spec.template_hash, spec.dtype, spec.engine, list(spec.flags), request.kind,
                [[message.role, message.content] for message in request.messages], list(request.options), asdict(request.sampling), request.seed, request.epoch]
     return hashlib.sha256(json.dumps(decides, ensure_ascii=True).encode()).hexdigest()
 

@@ -69,7 +69,8 @@ def test_whatever_decides_the_reply_is_in_its_key(change):
     assert key_of(spec, request) != key_of(spec, dataclasses.replace(request, **change))
 
 
-@pytest.mark.parametrize("change", [{"weights_hash": "v"}, {"template_hash": "t"}, {"dtype": "bfloat16"}, {"engine": "vllm"}])
+@pytest.mark.parametrize("change", [{"weights_hash": "v"}, {"template_hash": "t"}, {"dtype": "bfloat16"}, {"engine": "vllm"},
+                                    {"flags": ("reasoning model: up to 16 tokens",)}, {"flags": ("option log-probabilities are those of the first token",)}])
 def test_other_weights_have_other_replies(change):
     spec, request = ModelSpec(uri="u", weights_hash="w"), requests_of(1)[0]
     assert key_of(spec, request) != key_of(dataclasses.replace(spec, **change), request)
