@@ -117,7 +117,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     writer = Writer(run.find(config.model, "policy"), config.temperature, config.max_new_tokens, run.seed)
     stage = _Stage(config, run, (writer, labeller), principles)
     rows = in_chunks(prompts, config.chunk, stage.label, run, "labels")
-    preferences, counts = _collected(rows, run)
+    preferences, counts = _collected(rows, run, ordered=config.ask == "pairwise")
     target = run.folder / "preferences.jsonl"
     if run.world.is_main:
         write_rows(target, [*(row["preference"] for row in rows if row["preference"]), *map(_mixed, mixed)])
@@ -177,8 +177,8 @@ def _mixed(preference: Preference) -> dict[str, Any]:
     return {**_row(preference), "id": f"mix-{preference.id}"}
 
 
-def _collected(rows: Sequence[dict[str, Any]], run: StageRun) -> tuple[int, dict[str, Any]]:
-    """How many pairs were labelled, and what is known of them and of those left out."""
+def _collected(rows: Sequence[dict[str, Any]], run: StageRun, *, ordered: bool) -> tuple[int, dict[str, Any]]:
+    """How many pairs were labelled, and what is known of them and of those left out; no position bias where none was shown in an order."""
     kept = [row["preference"] for row in rows if row["preference"]]
     left_out = {reason: sum(row["reason"] == reason for row in rows) for reason in ("error", "empty", "identical", "unlabelled")}
     if not kept:
@@ -188,6 +188,6 @@ def _collected(rows: Sequence[dict[str, Any]], run: StageRun) -> tuple[int, dict
     orders = np.array([[row["first_shown_first"], row["first_shown_second"]] for row in kept])
     clusters = np.array([row["cluster_id"] for row in kept])
     return len(kept), {"left_out": left_out, "unfinished_completions": sum(row["unfinished"] for row in rows),
-                       "position_bias": proportion(np.abs(orders[:, 0] - orders[:, 1]), clusters),
+                       "position_bias": proportion(np.abs(orders[:, 0] - orders[:, 1]), clusters) if ordered else None,
                        "label": proportion(np.array([row["label"] for row in kept]), clusters),
                        "first_drawn_chosen": proportion(np.array([float(row["chosen_drawn"] == "first") for row in kept]), clusters)}

@@ -129,6 +129,13 @@ def test_both_orders_make_the_soft_label_and_the_question_is_the_judges():
     assert measure_ratings(Labeller(model), [pair(n) for n in range(6)])["accuracy"]["value"] == 1.0
 
 
+def test_ratings_have_no_order_so_no_position_bias_is_measured():
+    """A bias of 0 that could not have come out otherwise would read as evidence in a report."""
+    measured = measure_comparisons(Labeller(Fixed(), Manner(ask="rating")), [pair(n) for n in range(6)])
+    assert measured["accuracy"]["value"] == 1.0
+    assert measured["position_bias"] is measured["prefers_first"] is None
+
+
 def test_preamble_shots_and_rationale_come_before_the_letter():
     model = Fixed()
     shots = tuple(gold_comparison(pair(n)) for n in (7, 8))

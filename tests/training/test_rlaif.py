@@ -233,6 +233,7 @@ def test_the_shipped_recipes_read(name):
 def test_a_labeller_trained_on_ratings_labels_by_ratings(trained, tiny_checkpoint, files, tmp_path):
     outcome = rlaif.train(config(files, labeller=str(trained), ask="rating"), stage(tmp_path, {"policy": tiny_checkpoint}))
     assert outcome.measured["labeller"]["accuracy"]["low"] > 0.5
+    assert outcome.measured["position_bias"] is outcome.measured["labeller"]["position_bias"] is None  # nothing was shown in an order
     rows = [json.loads(line) for line in outcome.path.read_text().splitlines()]
     assert rows
     assert all(row["first_shown_first"] == row["first_shown_second"] for row in rows)

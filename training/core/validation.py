@@ -32,18 +32,18 @@ def measure_comparisons(labeller: Labeller, gold: Sequence[Preference], principl
 
     ``accuracy``: soft label ½·[P(better | shown first) + P(better | shown second)] above one half; within TIE_BAND of it counts half.
     ``position_bias``: mean of |P(a | a first) − P(a | b first)|. ``prefers_first``: mean probability given to the place shown first, .5 without
-    bias. ``by_kind``: accuracy by the pairs' metadata ``kind``. ``unscored`` pairs had no verdict in some order; ``not_asked`` ones are
-    undecided, or no principle speaks to them.
+    bias; both None where answers are rated one by one, in no order. ``by_kind``: accuracy by the pairs' metadata ``kind``. ``unscored`` pairs
+    had no verdict in some order; ``not_asked`` ones are undecided, or no principle speaks to them.
     """
     asked = [(item, comparison) for item in gold if (comparison := gold_comparison(item, principles, seed)) is not None]
     opinions = labeller.compare([comparison for _, comparison in asked])
     judged = [(item, opinion.judgment) for (item, _), opinion in zip(asked, opinions, strict=True) if opinion.judgment.prefers_a is not None]
     soft = [float(judgment.prefers_a) for _, judgment in judged if judgment.prefers_a is not None]
     orders = np.array([[judgment.ab, judgment.ba] for _, judgment in judged], dtype=float).reshape(-1, 2)
-    clusters = np.array([item.cluster_id for item, _ in judged])
+    clusters, ordered = np.array([item.cluster_id for item, _ in judged]), labeller.manner.ask == "pairwise"
     return {**_accuracy([item for item, _ in judged], np.array([_hit(value - 0.5, TIE_BAND) for value in soft])),
-            "position_bias": proportion(np.abs(orders[:, 0] - orders[:, 1]), clusters),
-            "prefers_first": proportion((orders[:, 0] + 1 - orders[:, 1]) / 2, clusters),
+            "position_bias": proportion(np.abs(orders[:, 0] - orders[:, 1]), clusters) if ordered else None,
+            "prefers_first": proportion((orders[:, 0] + 1 - orders[:, 1]) / 2, clusters) if ordered else None,
             "unscored": len(asked) - len(judged), "not_asked": len(gold) - len(asked)}
 
 
