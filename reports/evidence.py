@@ -108,6 +108,7 @@ def _parsed(content: str, path: Path) -> Carried:
         known = found.pop("format")
         result = Carried(**found)
         right = all(isinstance(text, str) for text in (result.kind, result.run, result.version, result.renderer)) and isinstance(result.options, dict)
+        right = right and all(isinstance(rows, list) for rows in (result.metrics, result.verdicts))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(f"{path}: what the page says about its run cannot be read; it was altered, or made by another version of auditor") from None
     if known != FORMAT or not right:

@@ -112,9 +112,7 @@ def _numbers(store: Store, carried: Carried) -> list[str]:
     wanted = evidence.numbers_of(store.metrics(run.run_id), store.verdicts(run.run_id))
     problems = [] if carried.head == run.head else [f"head: the page says {carried.head}, the store {run.head}"]
     for name, found in (("metrics", carried.metrics), ("verdicts", carried.verdicts)):
-        known = {tuple(one) for one in wanted[name]}
-        strange = [one for one in found if not isinstance(one, list) or tuple(one) not in known] if isinstance(found, list) else [found]
-        problems += [f"{name}: the page has {one}, the store has not" for one in strange]
+        problems += [f"{name}: the page has {one}, the store has not" for one in found if one not in wanted[name]]
     return problems
 
 

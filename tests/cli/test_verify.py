@@ -219,12 +219,15 @@ def test_a_report_of_another_version(here, auditor):
     assert "are the store's" in printed
     path.write_text(re.sub(r"(&#34;metrics&#34;:\[\[&#34;[^;]*&#34;,[^,]*,[^,]*,[^,]*,)(\d+)", r"\g<1>9\g<2>", other), encoding="utf-8")
     assert "ARE NOT THE STORE'S" in auditor("verify", "report.html", cwd=here, code=1)
+    path.write_text(re.sub(r"(&#34;metrics&#34;:\[)", r"\g<1>[[],{}],3,", other), encoding="utf-8")
+    assert "ARE NOT THE STORE'S" in auditor("verify", "report.html", cwd=here, code=1)
 
 
 def test_what_a_page_says_about_itself_is_not_trusted(here, auditor):
     path = here / "report.html"
     text = path.read_text(encoding="utf-8")
-    for content in ("{", "[]", "null", '{"format":1}', '{"format":1,"kind":1,"run":"x","head":null,"version":"","renderer":""}'):
+    for content in ("{", "[]", "null", '{"format":1}', '{"format":1,"kind":1,"run":"x","head":null,"version":"","renderer":""}',
+                    '{"format":1,"kind":"audit","run":"x","head":null,"version":"","renderer":"","metrics":5,"verdicts":[]}'):
         path.write_text(re.sub(r'(<meta name="auditor-evidence" content=")[^"]*', lambda match: match[1] + content.replace('"', "&#34;"), text),  # noqa: B023
                         encoding="utf-8")
         assert "what the page says about its run" in auditor("verify", "report.html", cwd=here, code=2)
