@@ -90,7 +90,8 @@ def rescore(db: Path, name: str, suites: Sequence[str] = (), progress: Progress 
                         gate_samples=store.samples(stored.run_id, GATE) if judge else None)
     now = datetime.datetime.now(datetime.UTC)
     record = RunRecord(run_id=now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2), spec=spec, created=now.isoformat(timespec="seconds"),
-                       git_commit=environment.git_commit(), packages=environment.packages(), hardware=environment.hardware())
+                       git_commit=environment.git_commit(), packages=environment.packages(),
+                       hardware=dict(stored.hardware))  # of the replies, with what their dtype changed
     writer = RunWriter.create(db, record)
     with writer:
         verdicts = execute(prepared, writer, progress)

@@ -8,6 +8,7 @@ from auditor.reports import wording
 from auditor.reports.build import GATE
 from auditor.reports.compliance import about
 from auditor.reports.compliance.model import ControlView, GapGroup, ItemDigest, Measurement, Question, Source
+from auditor.reports.compliance.provenance import rescored, scored_from
 from auditor.reports.text import lower_first
 
 TOP_LEVEL = tuple(name for name in about.names() if "." not in name)
@@ -60,7 +61,7 @@ def _unmade(source: Source) -> tuple[tuple[str, str], ...]:
 
 def _records(source: Source, items: tuple[ItemDigest, ...], head: str | None) -> tuple[tuple[str, str], ...]:
     model = source.run.spec.model
-    found = []
+    found = [("Bounds set before the run", f"{rescored(source.run)}.")] if scored_from(source.run) else []
     if not model.weights_hash:
         found.append(("Hash of the weights", "The results belong to recorded outputs or a remote model: no checkpoint is tied to them."))
     if not model.lineage:

@@ -62,8 +62,10 @@ def records(source: Source, head: str | None, items: tuple[ItemDigest, ...], oth
     groups = sorted({m.group for m in source.metrics if m.group != "all" and numbers.is_number(m.value)})
     data = lineage.get("data_hashes", {})
     return {
-        "criteria": _fact("Bounds set before the run", f"{numbers.plural(len(source.verdicts), 'criterion', 'criteria')} in the specification "
-                          f"{spec.hash[:16]}…; sources: " + ", ".join(f"{name} ({n})" for name, n in sorted(sources.items())), bool(source.verdicts)),
+        "criteria": _fact("Bounds of a later scoring" if scored_from(run) else "Bounds set before the run",
+                          f"{numbers.plural(len(source.verdicts), 'criterion', 'criteria')} in the specification {spec.hash[:16]}…; sources: "
+                          + ", ".join(f"{name} ({n})" for name, n in sorted(sources.items())) + (f". {rescored(run)}" if scored_from(run) else ""),
+                          bool(source.verdicts)),
         "items": _fact("Items asked", "; ".join(f"{item.suite}: {item.n:,} items in {item.n_clusters:,} clusters, SHA-256 {item.sha256[:16]}…"
                                                 for item in items), bool(items)),
         "weights": _fact("Weights", f"SHA-256 {spec.model.weights_hash}", bool(spec.model.weights_hash)),
@@ -81,6 +83,16 @@ def records(source: Source, head: str | None, items: tuple[ItemDigest, ...], oth
                              f"{run.git_commit or 'not recorded'}, seed {spec.seed}", bool(run.packages)),
         "sign_off": Fact(label="Sign-off", text="block at the end, to be filled in by the reviewer", present=False),
     }
+
+
+def scored_from(run: StoredRun) -> str:
+    """The run whose replies were scored again to make this one; "" where it asked for its own."""
+    return str(run.spec.sampling.get("scored_from") or "")
+
+
+def rescored(run: StoredRun) -> str:
+    """What a reader must know of a run that was scored again: nothing shows that its bounds are older than its replies."""
+    return f"The replies are those of run {scored_from(run)}, scored again: they were known when this scoring and these bounds were applied"
 
 
 def judge_fact(source: Source) -> Fact:

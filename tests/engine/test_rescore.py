@@ -11,6 +11,9 @@ from auditor.engine.audit import AuditOptions, execute, prepare, start
 from auditor.engine.rescore import UNASKED, StoredReplies, rescore
 from auditor.engine.suites import load_suites
 from auditor.errors import InputError, UnknownNameError
+from auditor.reports.compliance import page
+from auditor.reports.compliance.assemble import assemble
+from auditor.reports.compliance.model import Options
 from auditor.schema import Context, Suite
 from auditor.store import Store
 from auditor.store.exchanges import exchanges
@@ -37,8 +40,19 @@ def test_the_numbers_are_those_of_the_run(audited):
     stored = {verdict.criterion.metric: verdict for verdict in store.verdicts(again)}
     assert {verdict.criterion.metric: verdict for verdict in verdicts}.items() <= stored.items()
     assert store.run(again).spec.sampling["scored_from"] == run_id
+    assert store.run(again).hardware == store.run(run_id).hardware  # what made the replies, not what scored them
     # The new run stands by itself: its replies are in it, and it can be scored again too.
     assert rescore(db, again, ("refusal",))[2] == 0
+
+
+def test_a_compliance_report_does_not_claim_bounds_older_than_the_replies(audited):
+    db, run_id = audited
+    again, _, _ = rescore(db, run_id, ("confidence",))
+    suites = {suite.name: suite for suite in load_suites(())}
+    for run, scored_again in ((run_id, False), (again, True)):
+        text = page.render(assemble(Store.open(db), run, suites=suites, options=Options(standard="nist-ai-rmf", draft=True)))
+        assert (f"The replies are those of run {run_id}, scored again" in text) is scored_again
+        assert ("Bounds of a later scoring" in text) is scored_again
 
 
 def test_one_suite_alone(audited):
@@ -83,8 +97,6 @@ def test_a_stored_reply_answers_its_own_request_alone(audited):
     request = dataclasses.replace(next(suite.solve(sample, Context(seed=0)))[0], suite="refusal", sample_id=sample.id)
     assert next(model.run([request])).error is None
     assert next(model.run([dataclasses.replace(request, sample_id="other")])).error == UNASKED
-
-
 
 
 def test_bad_input(audited, tmp_path):
