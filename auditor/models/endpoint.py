@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import threading
 import weakref
 from collections.abc import Coroutine, Iterator, Sequence
@@ -15,10 +16,12 @@ from typing import Any, TypeVar
 
 from auditor.errors import EngineError
 from auditor.models.endpoint_asking import Answer, Asker
-from auditor.models.endpoint_options import EndpointOptions, api_key, check_url, parse_uri
+from auditor.models.endpoint_options import NO_KEY, EndpointOptions, api_key, check_url, is_exposed, parse_uri
 from auditor.models.endpoint_pool import Pool
 from auditor.models.endpoint_probe import probe
 from auditor.schema import Generation, ModelSpec, Request, Usage
+
+logger = logging.getLogger(__name__)
 
 BATCH = 64
 T = TypeVar("T")
@@ -43,6 +46,9 @@ class EndpointModel:
         self.loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self.loop.run_forever, name="endpoint", daemon=True)
         thread.start()
+        for url in urls[1:]:  # of the first one a flag of the run says so
+            if key != NO_KEY and is_exposed(url):
+                logger.warning("the key and all prompts cross the network unencrypted to %s (http to another machine)", url)
         self.pool = Pool(urls, key, options)
         weakref.finalize(self, _stop, self.loop, thread, self.pool)
         abilities = self._await(probe(self.pool, address.model))

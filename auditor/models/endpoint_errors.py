@@ -103,8 +103,9 @@ def is_html(text: str) -> bool:
 
 
 def clean(text: str, key: str) -> str:
-    """One line of bounded length, without the key."""
+    """One line of bounded length, without the key and without characters that a terminal obeys: it may be logged as it is."""
     from auditor.models.endpoint_options import NO_KEY
 
     line = " ".join((text if key == NO_KEY else text.replace(key, "[key]")).split())
+    line = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in line)
     return line if len(line) <= SAID else line[:SAID] + "…"

@@ -7,7 +7,8 @@ import builtins
 import pytest
 
 from auditor.errors import InputError, ModelError
-from auditor.models.endpoint_errors import retry_after
+from auditor.models.endpoint import EndpointModel
+from auditor.models.endpoint_errors import clean, retry_after
 from auditor.models.endpoint_options import EndpointOptions, ErrorBudget, api_key, check_url, is_exposed, parse_budget, parse_price, parse_uri
 from auditor.models.resolve import EngineOptions, absolute, open_model
 from auditor.schema import ModelSpec, RunSpec, to_dict
@@ -118,6 +119,17 @@ def test_a_key_in_the_clear_is_flagged(url, exposed):
     flags = Abilities(reported="m").flags(address, "key", 512)
     assert any("unencrypted" in flag for flag in flags) is exposed
     assert not any("unencrypted" in flag for flag in Abilities(reported="m").flags(address, "none", 512))
+
+
+def test_a_further_server_that_gets_the_key_in_the_clear_is_named(serve, monkeypatch, caplog):
+    monkeypatch.setenv("AUDITOR_API_KEY", "k-1")
+    EndpointModel(f"openai:tiny@{serve(key='k-1').url}", EndpointOptions(servers=("http://nowhere.invalid/v1",), timeout=5))
+    assert "unencrypted to http://nowhere.invalid/v1" in caplog.text
+    assert "k-1" not in caplog.text
+
+
+def test_a_servers_words_reach_a_log_without_what_a_terminal_obeys():
+    assert clean("\x1b]0;owned\x07 a\u202eb\nc k-1", "k-1") == "\\u001b]0;owned\\u0007 a\\u202eb c [key]"
 
 
 def test_budgets_and_prices():
