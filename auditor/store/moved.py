@@ -53,7 +53,7 @@ def key_of(text: str) -> tuple[Any, ...]:
     """The columns that name a row, from their JSON text; a text that is none (the chain itself may be altered) as it is."""
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return (text,)
     return tuple(values) if isinstance(values, list) else (text,)
 

@@ -118,11 +118,17 @@ class Store:
     def verify(self, run_id: str, head: str | None = None) -> Verification:
         """Check every row of a run against its hash chain, and the chain against a ``head`` (hex) kept elsewhere.
 
-        Without one, agreement means only that the store agrees with itself: whoever can write it could have rebuilt the chain.
-        Raises InputError for a run that is not sealed.
+        Without one, agreement means only that the store agrees with itself: whoever can write it could have rebuilt the chain. Raises
+        InputError for a run that is not sealed, StoreError where its tables are no longer of the form that a store has.
         """
-        with self.session(), self._reading() as connection:
-            return verify_rows(connection, self._resolve(run_id), head)
+        import duckdb
+
+        try:
+            with self.session(), self._reading() as connection:
+                return verify_rows(connection, self._resolve(run_id), head)
+        except (duckdb.ProgrammingError, AttributeError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.path}: run {run_id} cannot be checked, its tables were altered beyond their form ({str(error)[:200]}); do not rely "
+                             "on this file: restore a copy of it") from error
 
     def metrics(self, run_id: str) -> list[Metric]:
         """A run's metrics, suite by suite as they were recorded. ``run_id`` as for :meth:`run`."""

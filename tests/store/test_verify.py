@@ -7,6 +7,7 @@ import hashlib
 import duckdb
 import pytest
 
+from auditor.errors import StoreError
 from auditor.schema import Score
 from auditor.store import RunWriter, Store, moved, verify
 from auditor.store.chain import CHAINED, GENESIS, extend, read_rows
@@ -189,3 +190,17 @@ def test_a_hostile_head_is_only_text(tampered):
     """What `auditor verify` prints of it is neutralised there; here it must not pass for a head."""
     one = tampered("UPDATE run SET head = chr(27) || '[2Jagrees'")
     assert "but the run's head is \x1b[2Jagrees" in one.chain[0]
+
+
+def test_an_altered_key_of_any_form_is_a_finding(tampered):
+    assert ("dropped", "sample") in {one[:2] for one in found(tampered("UPDATE chain SET row_key = repeat('[', 200000) WHERE position = 3"))}
+
+
+@pytest.mark.parametrize("statement", [
+    "ALTER TABLE score DROP COLUMN explanation", "DROP TABLE score", "DROP TABLE chain",
+    "ALTER TABLE chain ALTER COLUMN link DROP NOT NULL; UPDATE chain SET link = NULL WHERE position = (SELECT max(position) FROM chain)",
+    "ALTER TABLE chain ALTER COLUMN position DROP NOT NULL; UPDATE chain SET position = NULL WHERE position = 4",
+])
+def test_tables_of_another_form_are_no_run_and_no_fault_of_ours(tampered, statement):
+    with pytest.raises(StoreError, match="altered beyond their form"):
+        tampered(*statement.split("; "))
