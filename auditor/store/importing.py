@@ -87,6 +87,8 @@ def _held(connection: duckdb.DuckDBPyConnection, said: Mapping[str, Any], place:
         raise DataError(place, None, f"the export is damaged: the specification of the run cannot be read ({error}); nothing was imported") from None
     if record is None:
         raise DataError(place, None, f"the export is damaged: the row of run {said['run_id']} is missing; nothing was imported")
+    if record.status != "done" or not isinstance(record.packages, dict) or not isinstance(record.hardware, dict):  # only a run that is done is sealed
+        raise DataError(place, None, f"the export is damaged: run {said['run_id']} is {record.status!r} or its record is of another form; nothing was imported")
     found = verify_rows(connection, said["run_id"], said["head"])
     problems = [f"{one.kind} {one.table} {' · '.join(map(str, one.key))}" for one in found.differences] + list(found.chain)
     problems += [f"{found.rows.get(name, 0):,} rows of {name} instead of {n:,}" for name, n in said["rows"].items() if found.rows.get(name, 0) != n]

@@ -160,6 +160,20 @@ def test_two_lines_that_exchanged_their_places(lines, db):
     refused(db, lines, "its hash chain does not hold: changed score")
 
 
+@pytest.mark.parametrize("column", [{"status": "running"}, {"packages": "[]"}, {"hardware": "5"}])
+def test_a_chain_that_someone_built_over_a_run_that_is_none(lines, db, column):
+    """Whoever writes an export can build a chain that holds; what is imported must still be a finished run."""
+    head, *rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").split("\n") if line]
+    rows[-1][2].update(column)
+    link, written = hashlib.sha256(b"auditor chain 1").digest(), []
+    for _, table, row in rows:
+        text = json.dumps([table, row], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        link = hashlib.sha256(link + hashlib.sha256(text.encode()).digest()).digest()
+        written.append(f'["{link.hex()}",{text[1:]}')
+    lines.write_text("\n".join([json.dumps({**head, "head": link.hex()}), *written]) + "\n", encoding="utf-8")
+    refused(db, lines, "its record is of another form")
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"not json", b"\xff\xfe", b"[]\n", b"null\n", b"[" * 100_000, b'{"format": "auditor-run"}\n'])
 def test_files_that_are_no_export(tmp_path, db, content):
     path = tmp_path / "file"
