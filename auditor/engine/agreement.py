@@ -94,8 +94,11 @@ def _common(a: str, b: str) -> int:
 
 def compare_engines(uris: Sequence[str], names: Sequence[str], limit: int, options: EngineOptions,
                     tell: Callable[[str, int, int], None] = lambda uri, done, of: None) -> list[Agreement]:
-    """Every engine against the first, suite by suite. ``tell(uri, answered, of)`` hears of progress. Each is loaded, asked and let go in turn."""
-    requests = questions(names, limit)
+    """Every engine against the first, suite by suite. ``tell(uri, answered, of)`` hears of progress. Each is loaded, asked and let go in turn.
+
+    The response cache is left out: what an engine said earlier is not what it says.
+    """
+    requests, options = questions(names, limit), dataclasses.replace(options, cache=False)
     found: list[tuple[str, Replies]] = []
     for uri in uris:
         engine, replies = answers(uri, options if uri.startswith("vllm:") else dataclasses.replace(options, engine_args=()), requests,

@@ -6,6 +6,7 @@ import builtins
 
 import pytest
 
+from auditor.engine.agreement import compare_engines
 from auditor.errors import InputError, ModelError
 from auditor.models.endpoint import EndpointModel
 from auditor.models.endpoint_errors import clean, retry_after
@@ -130,6 +131,17 @@ def test_a_further_server_that_gets_the_key_in_the_clear_is_named(serve, monkeyp
 
 def test_a_servers_words_reach_a_log_without_what_a_terminal_obeys():
     assert clean("\x1b]0;owned\x07 a\u202eb\nc k-1", "k-1") == "\\u001b]0;owned\\u0007 a\\u202eb c [key]"
+
+
+def test_engines_are_compared_by_what_they_say_now(serve):
+    server = serve()
+    uri, asked = f"openai:tiny@{server.url}", []
+    for _ in range(2):
+        before = server.state.calls
+        (line,) = compare_engines([uri, uri], ("confidence",), 2, EngineOptions(endpoint=OPTIONS.endpoint))
+        assert line.errors == 0
+        asked.append(server.state.calls - before)
+    assert asked[0] == asked[1], "nothing may come from the response cache"
 
 
 def test_budgets_and_prices():
