@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from auditor.compare.result import DEFAULT_WHY, Against, Change, Comparison
 from auditor.reports.comparing import rows
+from auditor.reports.compliance.markdown import text as plain
 from auditor.reports.text import cut, shorten, visible
 from auditor.schema import to_dict
 
 MARKS = {"fail": "❌", "pass": "✅", "inconclusive": "❔", "not_assessed": "➖"}
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$@])")
 CHANGES = 3
 TEXT = 1_500
 
@@ -60,13 +60,6 @@ def _changes(changes: Sequence[Change]) -> list[str]:
                       "Asked:", *fenced(asked), "", "Baseline:", *fenced(one.baseline.completion), "", "Candidate:", *fenced(one.candidate.completion), "",
                       "</details>", ""]
     return lines
-
-
-def plain(text: str) -> str:
-    """Text that Markdown shows as it stands: markup, links, mentions, HTML and table bars are escaped, line breaks become spaces."""
-    line = " ".join(visible(text).split())
-    escaped = SPECIAL.sub(r"\\\1", line.replace("&", "&amp;")).replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"^([-=\d.]{1,12}\s)", r"\\\1", escaped) if re.match(r"[-=]|\d+\.\s", escaped) else escaped
 
 
 def fenced(text: str, limit: int = TEXT) -> list[str]:
