@@ -122,7 +122,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     if run.world.is_main:
         write_rows(target, [*(row["preference"] for row in rows if row["preference"]), *map(_mixed, mixed)])
     run.world.wait()
-    hashes = {config.prompts: data_hash(prompts), config.gold: data_hash(gold)} | ({config.mix: data_hash(mixed)} if mixed else {})
+    hashes = {config.prompts: data_hash(prompts), config.gold: data_hash(gold)} | ({f"{config.mix} (mixed in)": data_hash(mixed)} if mixed else {})
     return Outcome(kind="preferences", path=target, data_hashes=hashes, judges=(labeller.described,), notes=notes,
                    measured={"labeller": measured, "prompts": len(prompts), "labelled": preferences, "mixed_in": len(mixed), **counts})
 

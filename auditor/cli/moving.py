@@ -39,6 +39,7 @@ def import_command(db: Path, path: Path, output: str) -> None:
     if output == "json":
         print_json({"run_id": found.run_id, "head": found.head, "rows": dict(found.rows), "imported": found.new})
     elif found.new:
-        print(f"run {found.run_id}: {sum(found.rows.values()):,} rows imported into {db}; the hash chain holds\nhead {found.head}")
+        print(f"run {found.run_id}: {sum(found.rows.values()):,} rows imported into {db}; the hash chain holds: self-consistent only, "
+              f"for whoever wrote the file could have made the whole chain. Hold the head against one that was kept elsewhere\nhead {found.head}")
     else:
         print(f"run {found.run_id} is in {db} already, with the same head: nothing to do\nhead {found.head}")

@@ -134,6 +134,9 @@ def reopen(db: Path, name: str, endpoint: Mapping[str, Any] | None = None) -> tu
     if stored.status == "done":
         raise InputError(f"run {stored.run_id} is done: there is nothing to resume; see it with `auditor show {stored.run_id}`")
     sampling = spec.sampling
+    if "scored_from" in sampling:
+        raise InputError(f"run {stored.run_id} scored run {sampling['scored_from']} again and was stopped; that takes seconds: "
+                         f"start it anew by `auditor score {sampling['scored_from']}`")
     engine = EngineOptions(dtype=sampling["dtype"], batch_rows=sampling["batch_rows"], threads=sampling["threads"],
                            reasoning_tokens=sampling["reasoning_tokens"], engine_args=tuple((name, value) for name, value in sampling.get("engine_args", ())),
                            cache=sampling.get("cache"), endpoint=EndpointOptions.from_record(stored.hardware.get("endpoint"), endpoint or {}))

@@ -49,6 +49,8 @@ def open_model(uri: str, options: EngineOptions | None = None) -> Model:
     options = options or EngineOptions()
     if options.dtype not in DTYPES:
         raise ModelError(f"unknown dtype {options.dtype!r}; pass one of {', '.join(DTYPES)}")
+    if options.engine_args and not uri.startswith("vllm:"):
+        raise ModelError(f"--engine-arg {options.engine_args[0][0]}=… is for a model written vllm:NAME, not for {uri}; leave it out")
     if options.cache or (options.cache is None and uri.startswith("openai:")):
         from auditor.models.responses import CachedModel
 
@@ -65,8 +67,6 @@ def open_model(uri: str, options: EngineOptions | None = None) -> Model:
         from auditor.models.vllm import VLLMModel
 
         return VLLMModel(resolve(uri.removeprefix("vllm:")), options)
-    if options.engine_args:
-        raise ModelError(f"--engine-arg {options.engine_args[0][0]}=… is for vLLM; write vllm:{uri}, or leave it out")
     checkpoint = resolve(uri)
     from auditor.models.hf import HFModel
 

@@ -70,8 +70,11 @@ class CachedModel:
 
     def _known(self, requests: Sequence[Request]) -> dict[tuple[str, str, int, int, int], Generation]:
         keys = {request.key: key_of(self.spec, request) for request in requests}
-        with closing(self._connect()) as connection:
-            rows = {key: row[0] for key in set(keys.values()) if (row := connection.execute("SELECT reply FROM response WHERE key = ?", [key]).fetchone())}
+        try:
+            with closing(self._connect()) as connection:
+                rows = {key: row[0] for key in set(keys.values()) if (row := connection.execute("SELECT reply FROM response WHERE key = ?", [key]).fetchone())}
+        except sqlite3.Error as error:
+            raise EngineError(f"the response cache {self.path} cannot be read: {error}; remove it, or set AUDITOR_CACHE elsewhere, and resume") from None
         return {request.key: _placed(json.loads(rows[keys[request.key]]), request, self.spec) for request in requests if keys[request.key] in rows}
 
     def _keep(self, replies: Sequence[tuple[str, Generation]]) -> None:

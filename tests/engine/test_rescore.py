@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from auditor.engine import rescore as module
-from auditor.engine.audit import AuditOptions, execute, prepare, start
+from auditor.engine.audit import AuditOptions, execute, prepare, reopen, start
 from auditor.engine.rescore import UNASKED, StoredReplies, rescore
 from auditor.engine.suites import load_suites
 from auditor.errors import InputError, UnknownNameError
@@ -107,3 +107,18 @@ def test_bad_input(audited, tmp_path):
         rescore(db, "2001")
     with pytest.raises(InputError, match="does not exist"):
         rescore(tmp_path / "none.duckdb", "latest")
+
+
+def test_a_stopped_rescoring_is_started_anew(audited, monkeypatch):
+    db, run_id = audited
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "execute", stop)
+    with pytest.raises(KeyboardInterrupt):
+        rescore(db, run_id, ("refusal",))
+    stopped = Store.open(db).runs()[-1]
+    assert stopped.status == "interrupted"
+    with pytest.raises(InputError, match=f"auditor score {run_id}"):
+        reopen(db, stopped.run_id)

@@ -131,3 +131,12 @@ def test_the_second_run_of_the_command_line(tiny_checkpoint, tmp_path):
     assert found[0][0] == found[1][0]
     assert "came from the response cache" in found[1][1]
     assert "came from the response cache" not in found[0][1]
+
+
+def test_a_cache_damaged_in_the_middle_of_a_run(model, tmp_path):
+    cached = CachedModel(model, tmp_path / "r.sqlite")
+    answered(cached, requests_of(1))
+    for path in tmp_path.glob("r.sqlite*"):
+        path.write_bytes(b"no database any more, and long enough to be seen as none" * 100)
+    with pytest.raises(EngineError, match="cannot be read"):
+        answered(cached, requests_of(1))

@@ -22,8 +22,9 @@ def test_names(tiny_checkpoint, monkeypatch):
     assert absolute(f"vllm:{tiny_checkpoint.name}") == f"vllm:{tiny_checkpoint}"
     with pytest.raises(ModelError, match="no model at"):
         open_model("vllm:none/there")
-    with pytest.raises(ModelError, match="is for vLLM"):
-        open_model(str(tiny_checkpoint), EngineOptions(engine_args=(("x", "1"),)))
+    for other in (str(tiny_checkpoint), "openai:m@http://127.0.0.1:9/v1", "recorded:none.jsonl"):
+        with pytest.raises(ModelError, match="is for a model written vllm:"):
+            open_model(other, EngineOptions(engine_args=(("x", "1"),)))
 
 
 def test_engine_arguments_are_read_as_typed():
