@@ -117,11 +117,15 @@ def start(prepared: Prepared) -> RunWriter:
     prepared.drift = measure_drift(prepared.model, spec.model.uri, EngineOptions(threads=spec.sampling["threads"]), prepared.samples[spec.suites[0]])
     hardware = environment.hardware() | ({"dtype_drift": prepared.drift.as_dict()} if prepared.drift else {})
     hardware |= {"endpoint": to_dict(prepared.endpoint)} if prepared.endpoint else {}
+    return RunWriter.create(prepared.db, new_record(prepared.spec, hardware))
+
+
+def new_record(spec: RunSpec, hardware: Mapping[str, Any]) -> RunRecord:
+    """The record of a run that begins now."""
     now = datetime.datetime.now(datetime.UTC)
     run_id = now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
-    record = RunRecord(run_id=run_id, spec=prepared.spec, created=now.isoformat(timespec="seconds"), git_commit=environment.git_commit(),
-                       packages=environment.packages(), hardware=hardware)
-    return RunWriter.create(prepared.db, record)
+    return RunRecord(run_id=run_id, spec=spec, created=now.isoformat(timespec="seconds"), git_commit=environment.git_commit(),
+                     packages=environment.packages(), hardware=hardware)
 
 
 def reopen(db: Path, name: str, endpoint: Mapping[str, Any] | None = None) -> tuple[Prepared, RunWriter]:

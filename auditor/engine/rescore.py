@@ -6,21 +6,18 @@ no reply: its scores are missing and counted. The result is a run of its own, wh
 
 from __future__ import annotations
 
-import datetime
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from auditor.engine import environment
-from auditor.engine.audit import Prepared, execute
+from auditor.engine.audit import Prepared, execute, new_record
 from auditor.engine.gate import GATE
 from auditor.engine.progress import Progress
 from auditor.engine.suites import load_suites
 from auditor.engine.training_steps import training_steps
 from auditor.errors import InputError, UnknownNameError
 from auditor.models.embed import load_embedder
-from auditor.schema import Generation, Judgment, ModelSpec, Reply, Request, RunRecord, Verdict
+from auditor.schema import Generation, Judgment, ModelSpec, Reply, Request, Verdict
 from auditor.store import RunWriter, Store
 from auditor.store.codec import asked
 from auditor.store.exchanges import Key, exchanges
@@ -88,10 +85,7 @@ def rescore(db: Path, name: str, suites: Sequence[str] = (), progress: Progress 
                         samples={suite.name: store.samples(stored.run_id, suite.name) for suite in chosen}, embed=embed, embed_name=embed_name,
                         baseline_suites=earlier.spec.suites if earlier else (), training=training_steps(old.model),
                         gate_samples=store.samples(stored.run_id, GATE) if judge else None)
-    now = datetime.datetime.now(datetime.UTC)
-    record = RunRecord(run_id=now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2), spec=spec, created=now.isoformat(timespec="seconds"),
-                       git_commit=environment.git_commit(), packages=environment.packages(),
-                       hardware=dict(stored.hardware))  # of the replies, with what their dtype changed
+    record = new_record(spec, dict(stored.hardware))  # the hardware of the replies, with what their dtype changed
     writer = RunWriter.create(db, record)
     with writer:
         verdicts = execute(prepared, writer, progress)
