@@ -17,6 +17,7 @@ from auditor.engine.suites import load_suites
 from auditor.engine.training_steps import training_steps
 from auditor.errors import InputError, UnknownNameError
 from auditor.models.embed import load_embedder
+from auditor.models.replies import place_of
 from auditor.schema import Generation, Judgment, ModelSpec, Reply, Request, Verdict
 from auditor.store import RunWriter, Store
 from auditor.store.codec import asked
@@ -39,16 +40,12 @@ class StoredReplies:
     def run(self, requests: Sequence[Request]) -> Iterator[Generation]:
         for request in requests:
             reply = self._reply(request)
-            yield reply if isinstance(reply, Generation) else self._missing(request)
+            yield reply if isinstance(reply, Generation) else Generation(**place_of(request, self.spec.uri), finish_reason="error", error=UNASKED)
 
     def judge(self, requests: Sequence[Request]) -> Iterator[Judgment]:
         for request in requests:
             reply = self._reply(request)
             yield reply if isinstance(reply, Judgment) else Judgment(a=request.options[0], b=request.options[1], status="error", explanation=UNASKED)
-
-    def _missing(self, request: Request) -> Generation:
-        return Generation(sample_id=request.sample_id, epoch=request.epoch, turn=request.turn, slot=request.slot, model=self.spec.uri,
-                          finish_reason="error", error=UNASKED)
 
     def _reply(self, request: Request) -> Reply | None:
         question, reply = self.found.get(request.key, ((), None))

@@ -24,6 +24,7 @@ from auditor.models.endpoint_replies import (
     usage_of,
 )
 from auditor.models.endpoint_text import ServerEncoder, plain
+from auditor.models.replies import place_of
 from auditor.schema import Generation, OptionLogprob, Request, Usage
 
 SEED_BITS = 0x7FFFFFFF  # what every server takes for a seed
@@ -63,11 +64,8 @@ class Asker:
             return Answer(generation=self._error(request, problem.text), failed=problem.kind != "too_long", hopeless=problem.kind == "out")
         return Answer(generation=replace(found, latency=time.perf_counter() - started))
 
-    def _place(self, request: Request) -> dict[str, Any]:
-        return {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.name}
-
     def _error(self, request: Request, text: str) -> Generation:
-        return Generation(**self._place(request), finish_reason="error", error=text)
+        return Generation(**place_of(request, self.name), finish_reason="error", error=text)
 
     # -- texts --------------------------------------------------------------------------------------------------------------
 
@@ -139,7 +137,8 @@ class Asker:
         usage = await self._apart(usage, answer, reasoning)
         for stop in request.sampling.stop:
             answer = answer.partition(stop)[0]
-        return Generation(**self._place(request), text=answer, reasoning=reasoning, usage=usage, finish_reason="length" if reason == "length" else "stop")
+        return Generation(**place_of(request, self.name), text=answer, reasoning=reasoning, usage=usage,
+                          finish_reason="length" if reason == "length" else "stop")
 
     # -- options ------------------------------------------------------------------------------------------------------------
 
@@ -149,7 +148,7 @@ class Asker:
         else:
             options, usage = await self._first_tokens(request)
         best = max(options, key=lambda option: option.logprob)
-        return Generation(**self._place(request), text=best.text, finish_reason="options", logprobs=tuple(options), usage=usage)
+        return Generation(**place_of(request, self.name), text=best.text, finish_reason="options", logprobs=tuple(options), usage=usage)
 
     async def _whole_options(self, request: Request) -> tuple[list[OptionLogprob], Usage]:
         """Each option behind the prompt, read as a given text: exact, whatever its length."""

@@ -16,8 +16,9 @@ from auditor.models.decode import Clock, Row, decode, option_logprobs, uniforms
 from auditor.models.encoding import Encoder
 from auditor.models.identity import lineage, weights_hash
 from auditor.models.packed import pack
+from auditor.models.replies import option_reply, place_of, too_long
 from auditor.models.resolve import Checkpoint, EngineOptions
-from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
+from auditor.schema import Generation, ModelSpec, Request, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -121,15 +122,8 @@ class HFModel:
         latency = (time.perf_counter() - started) / max(1, len(requests))
         replies = dict(zip(fitting, answered, strict=True))
         for index, request in enumerate(requests):
-            yield replies.get(index) or self._too_long(request, len(prompts[index]))
+            yield replies.get(index) or too_long(request, self.spec.uri, len(prompts[index]), self.context)
         logger.debug("batch of %d: %.3f s a request", len(requests), latency)
-
-    def _place(self, request: Request) -> dict[str, Any]:
-        return {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
-
-    def _too_long(self, request: Request, length: int) -> Generation:
-        return Generation(**self._place(request), finish_reason="error",
-                          error=f"the prompt has {length} tokens and the model's context holds {self.context}")
 
     def _generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Generation]:
         rows = [self._row(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
@@ -178,7 +172,7 @@ class HFModel:
     def _finish(self, request: Request, row: Row) -> Generation:
         usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=len(row.tokens))
         if not row.finite:
-            return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned NaN or infinite logits")
+            return Generation(**place_of(request, self.spec.uri), usage=usage, finish_reason="error", error="the model returned NaN or infinite logits")
         text = self.tokenizer.decode(row.tokens, skip_special_tokens=self.think_end is None)
         answer, reasoning = split_reasoning(text, opened=self._opened(request))
         for stop in request.sampling.stop:
@@ -186,22 +180,13 @@ class HFModel:
         if reasoning:
             inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"])
             usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=max(0, len(row.tokens) - inside), reasoning_tokens=inside)
-        return Generation(**self._place(request), text=answer, reasoning=reasoning, usage=usage,
+        return Generation(**place_of(request, self.spec.uri), text=answer, reasoning=reasoning, usage=usage,
                           finish_reason="stop" if row.finish == "stop" else "length")
 
     def _score(self, requests: Sequence[Request], prompts: Sequence[list[int]], options: Sequence[Sequence[list[int]]]) -> list[Generation]:
         values = option_logprobs(self.model, list(prompts), options, self.clock)
         self._watch([all(math.isfinite(number) for option in row for number in option) for row in values])
-        return [self._scored(*item) for item in zip(requests, prompts, values, strict=True)]
-
-    def _scored(self, request: Request, prompt: list[int], values: list[list[float]]) -> Generation:
-        usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(option) for option in values))
-        if not all(math.isfinite(number) for option in values for number in option):
-            return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned a NaN or infinite log-probability")
-        options = tuple(OptionLogprob(text=text, logprob=sum(tokens), token_logprobs=tuple(tokens))
-                        for text, tokens in zip(request.options, values, strict=True))
-        best = max(options, key=lambda option: option.logprob)
-        return Generation(**self._place(request), text=best.text, finish_reason="options", logprobs=options, usage=usage)
+        return [option_reply(request, self.spec.uri, len(prompt), found) for request, prompt, found in zip(requests, prompts, values, strict=True)]
 
 
 def _load(checkpoint: Checkpoint, options: EngineOptions, device: str) -> tuple[Any, Any]:

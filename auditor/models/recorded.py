@@ -18,6 +18,7 @@ from typing import Any
 from auditor.errors import DataError
 from auditor.items import file_sha256, read_jsonl
 from auditor.models.chat import split_reasoning
+from auditor.models.replies import place_of
 from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
 
 BATCH = 256
@@ -88,7 +89,7 @@ class RecordedModel:
         return rows[rank] if rank < len(rows) else None
 
     def _reply(self, request: Request) -> Generation:
-        place: dict[str, Any] = {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
+        place = place_of(request, self.spec.uri)
         row = self._find(request)
         if row is None:
             return Generation(**place, finish_reason="error", error="no recorded reply")

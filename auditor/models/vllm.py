@@ -6,7 +6,6 @@ agree with its (``auditor engines`` prints where not); sampled texts are drawn b
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,8 +14,9 @@ from auditor.errors import EngineError, InputError, ModelError
 from auditor.models.chat import PLAIN_TEMPLATE, render, split_reasoning, template_hash
 from auditor.models.encoding import Encoder
 from auditor.models.identity import lineage, weights_hash
+from auditor.models.replies import option_reply, place_of, too_long
 from auditor.models.resolve import Checkpoint, EngineOptions
-from auditor.schema import Generation, ModelSpec, OptionLogprob, Request, Usage
+from auditor.schema import Generation, ModelSpec, Request, Usage
 
 ROWS = 512  # requests that are recorded together; vLLM batches among them as it sees fit
 # The engine's core in this process ends with it; on a CPU 2 GiB hold some 45,000 positions of a small model.
@@ -100,11 +100,7 @@ class VLLMModel:
         answered = self._generate(chosen) if requests and requests[0].kind == "generate" else self._score(chosen)
         replies = dict(zip(fitting, answered, strict=True))
         for index, request in enumerate(requests):
-            yield replies.get(index) or Generation(**self._place(request), finish_reason="error",
-                                                   error=f"the prompt has {len(prompts[index])} tokens and the model's context holds {self.context}")
-
-    def _place(self, request: Request) -> dict[str, Any]:
-        return {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": self.spec.uri}
+            yield replies.get(index) or too_long(request, self.spec.uri, len(prompts[index]), self.context)
 
     def _ask(self, prompts: Sequence[Sequence[int]], sampling: Sequence[Any]) -> list[Any]:
         if not prompts:
@@ -132,7 +128,7 @@ class VLLMModel:
             answer = answer.partition(stop)[0]
         inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"]) if reasoning else 0
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=max(0, len(output.token_ids) - inside), reasoning_tokens=inside)
-        return Generation(**self._place(request), text=answer, reasoning=reasoning, usage=usage,
+        return Generation(**place_of(request, self.spec.uri), text=answer, reasoning=reasoning, usage=usage,
                           finish_reason="stop" if output.finish_reason == "stop" else "length")
 
     def _score(self, chosen: Sequence[tuple[Request, list[int], list[list[int]]]]) -> list[Generation]:
@@ -143,17 +139,8 @@ class VLLMModel:
         found = []
         for request, prompt, options in chosen:
             values = [_tail_logprobs(next(outputs), len(prompt), option) for option in options]
-            found.append(self._scored(request, len(prompt), values))
+            found.append(option_reply(request, self.spec.uri, len(prompt), values))
         return found
-
-    def _scored(self, request: Request, length: int, values: list[list[float]]) -> Generation:
-        usage = Usage(prompt_tokens=length, completion_tokens=sum(map(len, values)))
-        if not all(math.isfinite(number) for option in values for number in option):
-            return Generation(**self._place(request), usage=usage, finish_reason="error", error="the model returned a NaN or infinite log-probability")
-        options = tuple(OptionLogprob(text=text, logprob=sum(tokens), token_logprobs=tuple(tokens))
-                        for text, tokens in zip(request.options, values, strict=True))
-        best = max(options, key=lambda option: option.logprob)
-        return Generation(**self._place(request), text=best.text, finish_reason="options", logprobs=options, usage=usage)
 
 
 def _tail_logprobs(output: Any, length: int, option: Sequence[int]) -> list[float]:
