@@ -52,7 +52,7 @@ class VLLMModel:
         if checkpoint.adapter is not None:
             from vllm.lora.request import LoRARequest
 
-            given |= {"enable_lora": True, "max_lora_rank": _rank(checkpoint)}
+            given |= {"enable_lora": True, "max_lora_rank": _rank(checkpoint), "lora_target_modules": _adapted(checkpoint)}
             self.lora = LoRARequest("adapter", 1, str(checkpoint.adapter))
         if not _has_gpu():
             given["enforce_eager"] = True  # compiling takes minutes on a CPU, longer than most audits
@@ -160,10 +160,24 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
 
 def _rank(checkpoint: Checkpoint) -> int:
     """The least rank that vLLM allows which holds the adapter's."""
+    rank = int(_adapter_config(checkpoint).get("r", 8))
+    return next((allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if rank <= allowed), 512)
+
+
+def _adapted(checkpoint: Checkpoint) -> list[str] | None:
+    """The modules that the adapter changes; None where it names them by a pattern.
+
+    vLLM 0.32 prepares every module for adapters unless told which, the output layer too, and on a CPU that layer then fails on the
+    log-probabilities of prompts, which options are read from.
+    """
+    named = _adapter_config(checkpoint).get("target_modules")
+    return sorted({str(name).rpartition(".")[2] for name in named}) if isinstance(named, list) and named else None
+
+
+def _adapter_config(checkpoint: Checkpoint) -> dict[str, Any]:
     import json
 
-    rank = int(json.loads((checkpoint.adapter / "adapter_config.json").read_text(encoding="utf-8")).get("r", 8)) if checkpoint.adapter else 8
-    return next((allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if rank <= allowed), 512)
+    return dict(json.loads((checkpoint.adapter / "adapter_config.json").read_text(encoding="utf-8"))) if checkpoint.adapter else {}
 
 
 def _has_gpu() -> bool:

@@ -15,7 +15,9 @@ from auditor.models.resolve import resolve
 
 SERVED = "smollm2"
 START_SECONDS = 300
-OPTIONS = ("--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--enable-lora", "--max-lora-rank", "16")
+# Without the modules named, vLLM 0.32 on a CPU ends at the first request for prompt log-probabilities: it prepares the output layer for adapters too.
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+OPTIONS = ("--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--enable-lora", "--max-lora-rank", "16", "--lora-target-modules", *TARGETS)
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
                "NO_PROXY": "127.0.0.1,localhost"}
 
