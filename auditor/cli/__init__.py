@@ -64,6 +64,10 @@ def _unraisable(problem: Any) -> None:
 
 def _leave() -> NoReturn:
     """Exit with 130 at once: finalizing an interpreter whose imports were cut short may print, hang or die of the signal instead."""
+    _ignore_interrupts()
+    ray_cluster = sys.modules.get("auditor.models.ray_cluster")
+    if ray_cluster is not None:
+        ray_cluster.close()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from auditor.cli import options as given
+
 app = typer.Typer(name="auditor", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
                   help="Audit a language model for the faults that a learned reward plants: sycophancy, padding, false confidence, "
                        "over-refusal, collapse. Every number has an interval, every verdict follows from it.\n\n"
@@ -47,34 +49,30 @@ def main(
                     "Exit codes: 0 nothing failed and something was decided, 1 a criterion failed, 2 bad input, 3 engine or store failed, "
                     "4 undecided, 130 interrupted.")
 def run(
-    model: Annotated[str | None, typer.Argument(help="A folder of safetensors, a LoRA adapter folder, a GGUF file, `hf:org/name`, "
-                                                     "`recorded:FILE.jsonl`, or `smollm2`, the embedded default. "
-                                                     "`vllm:` before a name of weights runs them in vLLM; `openai:MODEL@URL` asks a server.")] = None,
+    model: given.AuditedModel = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="A suite to run; repeat for several. All by default.")] = None,
-    profile: Annotated[str, typer.Option(help="quick: 40 items a suite, no evidence; standard: every item; full: also repeated draws.",
-                                         metavar="quick|standard|full")] = "standard",
+    profile: given.Profile = "standard",
     limit: Annotated[int | None, typer.Option(help="At most so many items a suite: such a run is no evidence.")] = None,
     baseline: Annotated[str | None, typer.Option(help="A run in the same database to compare lengths and diversity with.", metavar="RUN")] = None,
     judge: Annotated[str | None, typer.Option(help="A model that judges; it must first pass judge_agreement itself.", metavar="MODEL")] = None,
     items: Annotated[list[str] | None, typer.Option(help="Your own items for a suite; repeat for several.", metavar="SUITE=FILE")] = None,
     system: Annotated[Path | None, typer.Option(help="A file whose text is the system prompt of the audited model.")] = None,
     embedder: Annotated[str | None, typer.Option(help="A sentence-transformers id or folder; the packaged MiniLM by default.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto is float32 on a CPU, the checkpoint's own on a GPU; for others the drift is printed.",
-                                       metavar="auto|float32|bfloat16|float16")] = "auto",
+    dtype: given.Dtype = "auto",
     batch_size: Annotated[int | None, typer.Option(help="Rows in a batch; by default the engine chooses.", min=1)] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads; by default torch chooses.", min=1)] = None,
     reasoning_tokens: Annotated[int, typer.Option(help="Tokens that a reasoning model may think before its answer.", min=0)] = 512,
-    engine_arg: Annotated[list[str] | None, typer.Option(help="Passed on to vLLM, for instance tensor_parallel_size=2; repeat for several.",
-                                                         metavar="NAME=VALUE")] = None,
-    cache: Annotated[bool | None, typer.Option("--cache/--no-cache", help="Take replies to questions that were asked before from the response cache; "
-                                                                          "by default for endpoints alone.", show_default=False)] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Endpoints: requests in flight; 16 by default.", min=1)] = None,
-    timeout: Annotated[float | None, typer.Option(help="Endpoints: seconds until an attempt is given up; 120 by default.")] = None,
-    retries: Annotated[int | None, typer.Option(help="Endpoints: further attempts of a request; 6 by default.", min=0)] = None,
-    fail_on_error: Annotated[str | None, typer.Option(help="Endpoints: how many requests, or which share of them, may stay without a reply before "
-                                                           "the run stops (resumable); 0.05 by default.", metavar="N|SHARE")] = None,
-    endpoint: Annotated[list[str] | None, typer.Option(help="A further URL that serves the same model; repeat for several.", metavar="URL")] = None,
-    price: Annotated[str | None, typer.Option(help="What an endpoint takes for a million tokens read and written.", metavar="IN,OUT")] = None,
+    engine_arg: given.EngineArg = None,
+    cache: given.Cache = None,
+    concurrency: given.Concurrency = None,
+    timeout: given.Timeout = None,
+    retries: given.Retries = None,
+    fail_on_error: given.FailOnError = None,
+    endpoint: given.Endpoint = None,
+    price: given.Price = None,
+    workers: given.Workers = None,
+    worker_gpus: given.WorkerGpus = None,
+    ray_address: given.RayAddress = None,
     seed: Annotated[int, typer.Option(help="Decides every random draw and the choice of a subset.")] = 0,
     db: Database = DEFAULT_DB,
     resume: Annotated[str | None, typer.Option(help="Go on with an interrupted run; its own options are used.", metavar="RUN")] = None,
@@ -89,7 +87,7 @@ def run(
         system=system, embedder=embedder, dtype=dtype, batch_size=batch_size, threads=threads, reasoning_tokens=reasoning_tokens, seed=seed,
         engine_args=tuple(engine_arg or ()), cache=cache, endpoint={"concurrency": concurrency, "timeout": timeout, "retries": retries,
                                                                     "fail_on_error": fail_on_error, "endpoint": tuple(endpoint or ()), "price": price},
-        db=db, resume=resume, strict=strict, output=output))
+        ray={"workers": workers, "gpus": worker_gpus, "address": ray_address}, db=db, resume=resume, strict=strict, output=output))
 
 
 @app.command(epilog="Examples: `auditor report latest -o audit.html` · `auditor report latest --standard eu-ai-act --about about.toml` · "
@@ -232,14 +230,17 @@ def engines(
     models: Annotated[list[str], typer.Argument(help="The same model under two or more engines; the first is the reference.", metavar="MODEL OTHER...")],
     suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="A suite whose questions are asked; repeat for several. All by default.")] = None,
     limit: Annotated[int, typer.Option(help="Items a suite.", min=1)] = 24,
-    engine_arg: Annotated[list[str] | None, typer.Option(help="Passed on to vLLM; repeat for several.", metavar="NAME=VALUE")] = None,
+    engine_arg: given.EngineArg = None,
+    workers: given.Workers = None,
+    worker_gpus: given.WorkerGpus = None,
+    ray_address: given.RayAddress = None,
     output: Form = "text",
 ) -> int:
     """Ask the same questions of the same model under several engines, and print where the numbers part and by how much."""
-    from auditor.cli.engines import engines_command
-    from auditor.cli.running import engine_args
+    from auditor.cli.engines import engine_options, engines_command
 
-    return engines_command(models, tuple(suite or ()), limit, engine_args(tuple(engine_arg or ())), output)
+    options = engine_options(tuple(engine_arg or ()), {"workers": workers, "gpus": worker_gpus, "address": ray_address})
+    return engines_command(models, tuple(suite or ()), limit, options, output)
 
 
 @app.command(epilog="Examples: `auditor train rlhf` · `auditor train dpo --set dpo.lr=1e-4 --set seed=1 --out mine` · "

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from auditor.errors import InputError
+
+if TYPE_CHECKING:
+    from auditor.models.resolve import EngineOptions
 
 SHOWN = 48  # characters of a text
 
 
-def engines_command(uris: Sequence[str], suites: Sequence[str], limit: int, engine_args: tuple[tuple[str, str], ...], output: str) -> int:
+def engine_options(pairs: tuple[str, ...], ray: Mapping[str, Any]) -> EngineOptions:
+    """The options that were typed. Raises InputError on what cannot be read."""
+    from auditor.cli.running import engine_args, typed
+    from auditor.models.ray_options import RayOptions
+    from auditor.models.resolve import EngineOptions
+
+    return EngineOptions(engine_args=engine_args(pairs), ray=RayOptions(**typed(ray)))
+
+
+def engines_command(uris: Sequence[str], suites: Sequence[str], limit: int, options: EngineOptions, output: str) -> int:
     """Print how far the engines agree; exit 0, whatever they do."""
     from auditor.cli.output import check_format, print_json, table
     from auditor.cli.text import short
     from auditor.engine.agreement import as_rows, compare_engines
-    from auditor.models.resolve import EngineOptions
 
     check_format(output)
     if len(uris) < 2:
         raise InputError(f"{len(uris)} engine given; pass at least two, for instance smollm2 vllm:smollm2")
-    lines = compare_engines(uris, suites, limit, EngineOptions(engine_args=engine_args), _tell)
+    lines = compare_engines(uris, suites, limit, options, _tell)
     if output == "json":
         print_json({"engines": list(uris), "agreement": as_rows(lines)})
         return 0

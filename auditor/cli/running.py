@@ -37,6 +37,7 @@ class RunArguments:
     engine_args: tuple[str, ...] = ()
     cache: bool | None = None
     endpoint: Mapping[str, Any] = field(default_factory=dict)
+    ray: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     resume: str | None = None
     strict: bool = False
@@ -59,12 +60,12 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     from auditor.cli.endpoints import endpoint_fields, tell_usage
     from auditor.cli.text import printable, short
     from auditor.cli.watching import Watching
-    from auditor.engine.audit import execute, prepare, reopen, start
+    from auditor.engine.audit import execute, prepare, reopen, start, workers
 
     if arguments.resume is not None:
         if arguments.model is not None:
             raise InputError(f"--resume goes on with the run's own model and options; leave out {arguments.model!r}")
-        prepared, writer = reopen(arguments.db, arguments.resume, endpoint_fields(arguments.endpoint))
+        prepared, writer = reopen(arguments.db, arguments.resume, endpoint_fields(arguments.endpoint), typed(arguments.ray))
     else:
         prepared = prepare(options(arguments))
         writer = start(prepared)
@@ -72,6 +73,7 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     print(printable(f"run {run_id} on {short(prepared.spec.model.uri)}, recorded in {arguments.db}"), file=sys.stderr)
     for flag in prepared.spec.model.flags:
         print(printable(f"note: {flag}"), file=sys.stderr)
+    _tell_workers(workers(prepared))
     if prepared.drift is not None:
         print(f"note: {prepared.drift}", file=sys.stderr)
     try:
@@ -86,6 +88,18 @@ def audit(arguments: RunArguments) -> tuple[str, list[Verdict]]:
     return run_id, verdicts
 
 
+def typed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that were typed."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _tell_workers(facts: Mapping[str, Any]) -> None:
+    if facts:
+        count, machines = facts["workers_used"], facts["machines"]
+        print(f"note: Ray {facts['version']}: {count} worker{'s' * (count > 1)} on {machines} machine{'s' * (machines > 1)}, "
+              f"{facts['worker_gpus']:g} GPUs and {facts['worker_threads']} processor threads each", file=sys.stderr)
+
+
 def _tell_cache(model: Model) -> None:
     from auditor.models.responses import CachedModel
 
@@ -98,13 +112,14 @@ def options(arguments: RunArguments) -> AuditOptions:
     from auditor.cli.endpoints import endpoint_fields
     from auditor.engine.audit import AuditOptions
     from auditor.models.endpoint_options import EndpointOptions
+    from auditor.models.ray_options import RayOptions
     from auditor.models.resolve import EngineOptions
 
     if arguments.model is None:
         raise InputError("no model given; pass one (try `auditor run smollm2 --profile quick`), or --resume RUN")
     engine = EngineOptions(dtype=arguments.dtype, batch_rows=arguments.batch_size, threads=arguments.threads,
                            reasoning_tokens=arguments.reasoning_tokens, engine_args=engine_args(arguments.engine_args), cache=arguments.cache,
-                           endpoint=EndpointOptions(**endpoint_fields(arguments.endpoint)))
+                           endpoint=EndpointOptions(**endpoint_fields(arguments.endpoint)), ray=RayOptions(**typed(arguments.ray)))
     return AuditOptions(
         model=arguments.model, db=arguments.db, suites=arguments.suites, profile=arguments.profile, limit=arguments.limit,
         baseline=arguments.baseline, judge=arguments.judge, items=_items(arguments.items), system=_system(arguments.system),

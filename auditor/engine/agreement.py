@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from auditor.engine.plan import placed, select
 from auditor.engine.suites import load_suites
+from auditor.models.ray_options import RayOptions
 from auditor.models.resolve import EngineOptions, absolute, open_model
 from auditor.schema import Context, Generation, Request
 
@@ -101,10 +102,16 @@ def compare_engines(uris: Sequence[str], names: Sequence[str], limit: int, optio
     requests, options = questions(names, limit), dataclasses.replace(options, cache=False)
     found: list[tuple[str, Replies]] = []
     for uri in uris:
-        engine, replies = answers(uri, options if uri.startswith("vllm:") else dataclasses.replace(options, engine_args=()), requests,
+        engine, replies = answers(uri, _of(uri, options), requests,
                                   lambda done, uri=uri: tell(uri, done, len(requests)))  # type: ignore[misc]
         found.append((f"{uri} ({engine})", replies))
     return [line for other in found[1:] for line in agreement(requests, found[0], other)]
+
+
+def _of(uri: str, options: EngineOptions) -> EngineOptions:
+    """Without what is for other engines."""
+    options = options if uri.removeprefix("ray:").startswith("vllm:") else dataclasses.replace(options, engine_args=())
+    return options if uri.startswith("ray:") else dataclasses.replace(options, ray=RayOptions())
 
 
 def as_rows(lines: Sequence[Agreement]) -> list[Mapping[str, object]]:

@@ -21,7 +21,10 @@ from auditor.errors import InputError
 from auditor.items import file_sha256
 from auditor.models.embed import load_embedder
 from auditor.models.endpoint_options import SCHEME, EndpointOptions
+from auditor.models.ray_options import SCHEME as RAY
+from auditor.models.ray_options import RayOptions
 from auditor.models.resolve import EngineOptions, absolute, absolute_path, open_model
+from auditor.models.responses import CachedModel
 from auditor.schema import Context, Embedder, Judge, Metric, Model, Reply, RunRecord, RunSpec, Sample, Suite, TrainingSteps, Verdict, to_dict
 from auditor.store import RunWriter, Store
 from auditor.verdict import decide_all
@@ -66,6 +69,7 @@ class Prepared:
     judge: Judge | None = None
     gate_samples: list[Sample] | None = None
     endpoint: EndpointOptions | None = None
+    ray: RayOptions | None = None
 
 
 def prepare(options: AuditOptions) -> Prepared:
@@ -89,8 +93,9 @@ def prepare(options: AuditOptions) -> Prepared:
     baseline = earlier.run_id if earlier else None
     wanted = options.embedder is not None or any(suite.needs_embedder for suite in suites)
     embed, embed_name = load_embedder(options.embedder) if wanted else (None, "")
-    model = open_model(absolute(options.model), options.engine)
-    judge_model = open_model(absolute(options.judge), _of_judge(options.engine)) if options.judge else None
+    engine = _without_workers(options.engine, options.model) if (options.judge or "").startswith(RAY) else options.engine
+    model = open_model(absolute(options.model), engine)
+    judge_model = open_model(absolute(options.judge), _of_judge(options.engine, options.judge)) if options.judge else None
     spec = RunSpec(
         suites=tuple(suite.name for suite in suites), suite_versions=tuple(suite.version for suite in suites), model=model.spec,
         judge=judge_model.spec if judge_model else None, baseline=baseline, profile=options.profile, limit=options.limit,
@@ -103,12 +108,21 @@ def prepare(options: AuditOptions) -> Prepared:
         criteria=tuple(criterion for suite in suites for criterion in suite.criteria))
     return Prepared(spec=spec, db=options.db, model=model, judge_model=judge_model, suites=suites, samples=samples, baseline=baseline,
                     baseline_suites=earlier.spec.suites if earlier else (), embed=embed, embed_name=embed_name, training=training_steps(model.spec),
-                    endpoint=options.engine.endpoint if SCHEME in (options.model[:len(SCHEME)], (options.judge or "")[:len(SCHEME)]) else None)
+                    endpoint=options.engine.endpoint if _is_any(options, SCHEME) else None, ray=options.engine.ray if _is_any(options, RAY) else None)
 
 
-def _of_judge(engine: EngineOptions) -> EngineOptions:
+def _is_any(options: AuditOptions, scheme: str) -> bool:
+    return any((uri or "").startswith(scheme) for uri in (options.model, options.judge))
+
+
+def _of_judge(engine: EngineOptions, uri: str) -> EngineOptions:
     """A judge's own options: further servers are the audited model's."""
-    return replace(engine, endpoint=replace(engine.endpoint, servers=()))
+    return _without_workers(replace(engine, endpoint=replace(engine.endpoint, servers=())), uri)
+
+
+def _without_workers(engine: EngineOptions, uri: str) -> EngineOptions:
+    """What is said of workers is for the one of model and judge that has any."""
+    return engine if uri.startswith(RAY) else replace(engine, ray=RayOptions())
 
 
 def start(prepared: Prepared) -> RunWriter:
@@ -117,7 +131,14 @@ def start(prepared: Prepared) -> RunWriter:
     prepared.drift = measure_drift(prepared.model, spec.model.uri, EngineOptions(threads=spec.sampling["threads"]), prepared.samples[spec.suites[0]])
     hardware = environment.hardware() | ({"dtype_drift": prepared.drift.as_dict()} if prepared.drift else {})
     hardware |= {"endpoint": to_dict(prepared.endpoint)} if prepared.endpoint else {}
+    hardware |= {"ray": to_dict(prepared.ray) | workers(prepared)} if prepared.ray else {}
     return RunWriter.create(prepared.db, new_record(prepared.spec, hardware))
+
+
+def workers(prepared: Prepared) -> dict[str, Any]:
+    """What is known of a Ray engine's workers, the audited model's before the judge's; empty without one."""
+    inner = [model.model if isinstance(model, CachedModel) else model for model in (prepared.model, prepared.judge_model)]
+    return next((model.facts() for model in inner if model is not None and hasattr(model, "facts")), {})
 
 
 def new_record(spec: RunSpec, hardware: Mapping[str, Any]) -> RunRecord:
@@ -128,8 +149,9 @@ def new_record(spec: RunSpec, hardware: Mapping[str, Any]) -> RunRecord:
                      packages=environment.packages(), hardware=hardware)
 
 
-def reopen(db: Path, name: str, endpoint: Mapping[str, Any] | None = None) -> tuple[Prepared, RunWriter]:
-    """Load what a stopped run needs to go on, from its own record; ``endpoint`` holds fields of EndpointOptions to be used instead of its own.
+def reopen(db: Path, name: str, endpoint: Mapping[str, Any] | None = None, ray: Mapping[str, Any] | None = None) -> tuple[Prepared, RunWriter]:
+    """Load what a stopped run needs to go on, from its own record; ``endpoint`` and ``ray`` hold fields of EndpointOptions and RayOptions to be used
+    instead of its own.
 
     Raises InputError where the run is done, or the model, its items or the code of a suite have changed since.
     """
@@ -143,7 +165,8 @@ def reopen(db: Path, name: str, endpoint: Mapping[str, Any] | None = None) -> tu
                          f"start it anew by `auditor score {sampling['scored_from']}`")
     engine = EngineOptions(dtype=sampling["dtype"], batch_rows=sampling["batch_rows"], threads=sampling["threads"],
                            reasoning_tokens=sampling["reasoning_tokens"], engine_args=tuple((name, value) for name, value in sampling.get("engine_args", ())),
-                           cache=sampling.get("cache"), endpoint=EndpointOptions.from_record(stored.hardware.get("endpoint"), endpoint or {}))
+                           cache=sampling.get("cache"), endpoint=EndpointOptions.from_record(stored.hardware.get("endpoint"), endpoint or {}),
+                           ray=RayOptions.from_record(stored.hardware.get("ray"), ray or {}))
     options = AuditOptions(model=spec.model.uri, db=db, suites=spec.suites, profile=spec.profile, limit=spec.limit, baseline=spec.baseline,
                            judge=spec.judge.uri if spec.judge else None, items={suite: Path(path) for suite, path, _ in spec.items},
                            system=spec.system, embedder=sampling["embedder"], seed=spec.seed, engine=engine)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from auditor.models.resolve import EngineOptions, open_model
+from auditor.models.responses import CachedModel
 from auditor.schema import Generation, Model, Request, Sample, ask, score_options
 
 PROMPTS = 16
@@ -38,7 +39,7 @@ def measure_drift(model: Model, uri: str, options: EngineOptions, samples: Seque
         return None
     asked = [ask(sample.messages, max_tokens=TOKENS) for sample in samples[:PROMPTS]]
     scored = [score_options(sample.messages, OPTIONS) for sample in samples[:PROMPTS]]
-    reference = open_model(uri, replace(options, dtype="float32"))
+    reference = _reference(model, uri, replace(options, dtype="float32"))
     (texts, moved), (expected, unmoved) = ((_answers(which, asked), _answers(which, scored)) for which in (model, reference))
     moves = [abs(a.logprob - b.logprob) for one, other in zip(moved, unmoved, strict=True) for a, b in zip(one.logprobs, other.logprobs, strict=False)]
     both = [(one, other) for one, other in zip(texts, expected, strict=True) if not one.error and not other.error]
@@ -46,6 +47,12 @@ def measure_drift(model: Model, uri: str, options: EngineOptions, samples: Seque
         return None
     same = sum(one.text == other.text for one, other in both)
     return Drift(dtype=model.spec.dtype, prompts=len(both), same_texts=same, largest_logprob_move=max(moves))
+
+
+def _reference(model: Model, uri: str, options: EngineOptions) -> Model:
+    """An engine that runs on other machines opens its reference there."""
+    inner = model.model if isinstance(model, CachedModel) else model
+    return open_model(uri, options) if not hasattr(inner, "beside") else inner.beside(options)
 
 
 def _answers(model: Model, requests: Sequence[Request]) -> list[Generation]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import ModelError
+from auditor.models.resolve import weights_place
 from auditor.schema import ModelSpec, TrainingSteps
 
 JOURNAL = "steps.jsonl"
@@ -19,7 +20,7 @@ def training_steps(spec: ModelSpec) -> TrainingSteps | None:
     None where there is no such file, the checkpoint has no lineage, or the file ends at another step than the lineage says (it is then
     another run's). Raises ModelError where the file cannot be read.
     """
-    path = Path(spec.uri).expanduser().absolute().parent / JOURNAL
+    path = Path(weights_place(spec.uri)).expanduser().absolute().parent / JOURNAL
     if not spec.lineage or not path.is_file():
         return None
     try:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from auditor.errors import ModelError
 from auditor.models.endpoint_options import EndpointOptions
+from auditor.models.ray_options import RayOptions
 from auditor.schema import Model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin", "model.pt", "consolidated.00.pth")
-FORMS = "a folder of safetensors, a LoRA adapter folder, a GGUF file, hf:org/name, recorded:FILE.jsonl, smollm2, or any of the weights with vllm: before it"
+FORMS = ("a folder of safetensors, a LoRA adapter folder, a GGUF file, hf:org/name, recorded:FILE.jsonl, smollm2, "
+         "any of the weights with vllm: before it, or either with ray:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class EngineOptions:
     engine_args: tuple[tuple[str, str], ...] = ()
     cache: bool | None = None
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
+    ray: RayOptions = field(default_factory=RayOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,10 @@ def open_model(uri: str, options: EngineOptions | None = None) -> Model:
     options = options or EngineOptions()
     if options.dtype not in DTYPES:
         raise ModelError(f"unknown dtype {options.dtype!r}; pass one of {', '.join(DTYPES)}")
-    if options.engine_args and not uri.startswith("vllm:"):
+    if options.engine_args and not uri.removeprefix("ray:").startswith("vllm:"):
         raise ModelError(f"--engine-arg {options.engine_args[0][0]}=… is for a model written vllm:NAME, not for {uri}; leave it out")
+    if options.ray != RayOptions() and not uri.startswith("ray:"):
+        raise ModelError(f"--workers, --worker-gpus and --ray-address are for a model written ray:NAME, not for {uri}; leave them out")
     if options.cache or (options.cache is None and uri.startswith("openai:")):
         from auditor.models.responses import CachedModel
 
@@ -59,6 +64,10 @@ def open_model(uri: str, options: EngineOptions | None = None) -> Model:
         return _endpoint(uri, options)
     if options.endpoint.servers:
         raise ModelError(f"--endpoint is for a model written openai:MODEL@URL, not for {uri}; leave it out")
+    if uri.startswith("ray:"):
+        from auditor.models.ray import RayModel
+
+        return RayModel(uri, options)
     if uri.startswith("recorded:"):
         from auditor.models.recorded import RecordedModel
 
@@ -110,9 +119,15 @@ def absolute(uri: str) -> str:
     """The same model from any working folder: a path that exists is made absolute, every other name stays as it is."""
     if uri.startswith("recorded:"):
         return "recorded:" + absolute_path(uri.removeprefix("recorded:"))
-    if uri.startswith("vllm:"):
-        return "vllm:" + absolute(uri.removeprefix("vllm:"))
+    for scheme in ("vllm:", "ray:"):
+        if uri.startswith(scheme):
+            return scheme + absolute(uri.removeprefix(scheme))
     return uri if uri == "smollm2" or uri.startswith(("hf:", "openai:")) else absolute_path(uri)
+
+
+def weights_place(uri: str) -> str:
+    """What names the weights in ``uri``, without the engine before it."""
+    return uri.removeprefix("ray:").removeprefix("vllm:")
 
 
 def absolute_path(name: str) -> str:

@@ -26,7 +26,7 @@ WAIT = 30.0  # seconds for another process's write
 
 def key_of(spec: ModelSpec, request: Request) -> str:
     """SHA-256 of what decides the reply."""
-    decides = [spec.weights_hash or spec.uri, spec.revision, spec.template_hash, spec.dtype, spec.engine, list(spec.flags), request.kind,
+    decides = [spec.weights_hash or spec.uri, spec.revision, spec.template_hash, spec.dtype, spec.engine.removeprefix("ray/"), list(spec.flags), request.kind,
                [[message.role, message.content] for message in request.messages], list(request.options), asdict(request.sampling), request.seed, request.epoch]
     return hashlib.sha256(json.dumps(decides, ensure_ascii=True).encode()).hexdigest()
 
