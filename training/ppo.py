@@ -133,9 +133,8 @@ def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = 
     opened = open_rewards(config.reward, run, rewards or {})
     _refuse_unvalidated(config, run, opened)
     policy = policy_net(engine, config, run.seed)
-    reference = Reference(policy)
+    reference = Reference(policy, run.world)
     net, origin = _with_value(config, run, (engine, policy), opened)
-    reference.net.to(run.world.device)
     stepper = Stepper(net, config, config.updates * config.ppo_epochs * _minibatches(config), run.world)
     rules = Rules(sampling=Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens), parts=config.reward,
                   missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed, stage=run.name)
@@ -204,7 +203,8 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
     run.reporter.stage(run.name, config.updates, first)
     for update in range(first, config.updates):
         started = time.perf_counter()
-        experience = actors.collector.collect(update, config.batch_size, actors.sampler, _looker(config, actors))
+        with actors.stepper.whole(), actors.reference.whole():
+            experience = actors.collector.collect(update, config.batch_size, actors.sampler, _looker(config, actors))
         values = _update(config, run, actors, (experience, beta, update))
         values |= {"tokens_per_second": sum(row.length for row in experience.rows) / (time.perf_counter() - started)}
         record(run, update + 1, values)
@@ -214,6 +214,7 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
         if (update + 1) % config.save_every == 0 and update + 1 < config.updates:
             scaling = {name: [how.mean, how.sd] for name, how in actors.collector.how.items()}
             save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling, "data": data})
+    actors.stepper.finish()
     run.reporter.finished(run.name)
 
 
@@ -221,7 +222,8 @@ def _restore(config: Config, run: StageRun, actors: Actors, data: str) -> tuple[
     found = run.checkpoints(config.keep).latest() if run.resume else None
     if found is None:
         restore(actors.stepper, config, run, data)
-        unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
+        with actors.stepper.whole():
+            unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
         if unfinished > MOST_UNFINISHED:
             run.reporter.say(f"{run.name}: {unfinished:.0%} of the starting policy's completions do not end within {config.max_new_tokens} tokens; a larger "
                              "max_new_tokens would let most of them end")
@@ -292,9 +294,7 @@ def _minibatch(config: Config, stepper: Stepper, experience: Experience,
             sums[name] = sums.get(name, 0.0) + float(value.detach()) * share
         return total * share / count
 
-    mine = stepper.world.share(list(chosen))
-    groups = [(group, 1.0) for group in micro_batches(mine, lambda place: experience.rows[place].length, config.micro_tokens)]
-    groups = groups or [(list(chosen[:1]), 0.0)]  # a rank without rows still takes part in the exchange of gradients
+    groups = stepper.world.in_step(micro_batches(stepper.world.share(chosen), lambda place: experience.rows[place].length, config.micro_tokens), chosen[:1])
     stepper.accumulate([lambda group=group: compute(*group) for group in groups])
     norm = stepper.step()
     return stepper.world.total(sums), norm, count

@@ -70,6 +70,7 @@ def fit(task: Task, config: Optimisation, run: StageRun) -> Stepper:
         guard.check(step + 1, values)
         if (step + 1) % config.save_every == 0 and step + 1 < total:
             save(stepper, config, run, step + 1, {"data": data})
+    stepper.finish()
     run.reporter.finished(run.name)
     return stepper
 
@@ -87,9 +88,7 @@ def train_step(task: Task, chosen: Sequence[Any], stepper: Stepper) -> dict[str,
             sums[name] = sums.get(name, 0.0) + float(value.detach()) * (share > 0)
         return loss * share / weight
 
-    groups = [(group, 1.0) for group in micro_batches(mine, task.length, stepper.config.micro_tokens)]
-    # A rank without examples still takes part in the exchange of gradients, with a share of none.
-    groups = groups or [(list(chosen[:1]), 0.0)]
+    groups = stepper.world.in_step(micro_batches(mine, task.length, stepper.config.micro_tokens), chosen[:1])
     lr = stepper.lr
     stepper.accumulate([lambda group=group: compute(*group) for group in groups])
     norm = stepper.step()
@@ -109,8 +108,9 @@ def record(run: StageRun, step: int, values: Mapping[str, float | None]) -> None
 
 def save(stepper: Stepper, config: Optimisation, run: StageRun, step: int, extra: Mapping[str, Any] | None = None) -> None:
     """A checkpoint after ``step`` steps."""
+    tensors = stepper.tensors()
     if run.world.is_main:
-        run.checkpoints(config.keep).save(step, stepper.tensors(), {"done": stepper.done, "seed": run.seed, **(extra or {})})
+        run.checkpoints(config.keep).save(step, tensors, {"done": stepper.done, "seed": run.seed, **(extra or {})})
         if run.after_step:
             run.after_step(step)
     run.world.wait()

@@ -42,9 +42,14 @@ class ActorCritic(nn.Module):
 class Reference:
     """The frozen starting policy: the same weights without their adapter, or a copy where every weight is trained."""
 
-    def __init__(self, policy: PolicyNet) -> None:
+    def __init__(self, policy: PolicyNet, world: World) -> None:
         self.adapted = hasattr(policy.model, "disable_adapter")
-        self.net = policy if self.adapted else copy.deepcopy(policy).requires_grad_(False).eval()
+        self.net = (policy if self.adapted else copy.deepcopy(policy).requires_grad_(False).eval()).to(world.device)
+        self.shards = None if self.adapted else world.shards(self.net)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """A copy has its weights inside, where they are in parts. Every rank enters it."""
+        return self.shards.whole() if self.shards else nullcontext()
 
     def active(self) -> AbstractContextManager[Any]:
         return self.net.model.disable_adapter() if self.adapted else nullcontext()
