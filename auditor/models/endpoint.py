@@ -39,7 +39,7 @@ class EndpointModel:
         urls = list(dict.fromkeys([address.url, *map(check_url, options.servers)]))
         key = api_key()
         self.options, self.rows = options, batch_rows or BATCH
-        self.usage, self.failed, self.asked = Usage(), 0, 0
+        self.usage, self.failed, self.asked, self.planned = Usage(), 0, 0, 0
         self.expected: list[Request] = []
         self.places: dict[Request, int] = {}
         self.ahead: dict[Request, concurrent.futures.Future[Answer]] = {}
@@ -63,13 +63,17 @@ class EndpointModel:
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
         """The requests in their order, in batches; what was asked ahead by an earlier plan and never fetched is given up."""
+        self.planned = 0
         self.expect(requests)
-        self.asked += len(requests)
         return [list(requests[start:start + self.rows]) for start in range(0, len(requests), self.rows)]
 
     def expect(self, requests: Sequence[Request]) -> None:
-        """Say which requests will come, in this order, so that they can be asked ahead; :meth:`plan` expects all of its own."""
+        """Say which requests will come, in this order, so that they can be asked ahead; :meth:`plan` expects all of its own.
+
+        Shares of the error budget are of these: replies that a cache knew are no part of them.
+        """
         self._give_up()
+        self.asked, self.planned = self.asked + len(requests) - self.planned, len(requests)
         self.expected = list(requests)
         self.places = {request: place for place, request in enumerate(self.expected)}
 

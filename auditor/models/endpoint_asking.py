@@ -94,7 +94,7 @@ class Asker:
         """The fields that say how a reply is drawn."""
         sampling = request.sampling
         fields: dict[str, Any] = {"model": self.model, limit: budget, "temperature": sampling.temperature, "top_p": sampling.top_p, **self.abilities.sampling}
-        if sampling.stop:
+        if sampling.stop and not self.abilities.reasons:  # a stop inside the reasoning would end it; the answer is cut here
             fields["stop"] = list(sampling.stop)
         if self.abilities.seed != "refused" and sampling.temperature > 0:
             fields["seed"] = request.seed & SEED_BITS

@@ -79,6 +79,7 @@ def test_what_the_cache_knows_is_not_asked_again(serve):
     server.state.calls = 0
     found = answers(second, requests)
     assert server.state.calls == len(requests) - 3
+    assert second.model.asked == len(requests) - 3  # the error budget's shares are of these
     assert all(found[name] == reply for name, reply in known.items())
 
 
@@ -92,6 +93,8 @@ def test_a_template_that_opens_the_reasoning(serve, engine, monkeypatch):
     assert (reply.text, reply.finish_reason) == ("", "length")  # still thinking: no answer, and not the thoughts in its place
     assert reply.reasoning
     assert (reply.usage.completion_tokens, reply.usage.reasoning_tokens) == (0, 28)
+    stopping, = numbered([replace(TEXTS[0], sampling=replace(TEXTS[0].sampling, stop=(reply.reasoning[1],)))])
+    assert answers(model, [stopping])["000"].usage == reply.usage  # a stop is the answer's: it does not end the reasoning
 
 
 def test_seeds_decide_draws(serve):
