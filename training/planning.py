@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,7 +36,10 @@ ROLES = ("", "stage:")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
-    """One stage. ``tokens`` go through the networks, each pass counted once; numbers are None where an earlier stage's output decides them."""
+    """One stage. ``tokens`` go through the networks, each pass counted once; numbers are None where an earlier stage's output decides them.
+
+    ``rollouts``: the server that writes the completions; what that costs there is not counted.
+    """
 
     stage: str
     method: str
@@ -47,6 +50,7 @@ class StagePlan:
     tokens: int | None = None
     flops: float | None = None
     bytes: float | None = None
+    rollouts: str = ""
 
 
 class Sizes:
@@ -98,7 +102,8 @@ def plan(recipe: Recipe) -> list[StagePlan]:
 
 def _stage(stage: Stage, sizes: Sizes, seed: int) -> StagePlan:
     source = getattr(stage.config, "prompts", None) or getattr(stage.config, "data", "")
-    plain = StagePlan(stage=stage.name, method=stage.method, data=source or "what an earlier stage makes")
+    plain = StagePlan(stage=stage.name, method=stage.method, data=source or "what an earlier stage makes",
+                      rollouts=getattr(stage.config, "rollout_server", ""))
     known_loaders = (load_prompts,) if getattr(stage.config, "prompts", None) else (load_preferences, load_demonstrations)
     loaders = [loader for loader in known_loaders if hasattr(method(stage.method), loader.__name__)]
     if not source or source.startswith(ROLES[1]) or not loaders:
@@ -106,10 +111,10 @@ def _stage(stage: Stage, sizes: Sizes, seed: int) -> StagePlan:
     items: Sequence[Any] = loaders[0](source, limit=getattr(stage.config, "limit", 0) or None, seed=seed)
     known = {"examples": len(items), "topics": len({item.cluster_id for item in items})}
     if not isinstance(stage.config, Optimisation):
-        return StagePlan(stage=plain.stage, method=plain.method, data=source, **known)
+        return replace(plain, **known)
     encoder = Encoder(sizes, stage.config.max_length)
     costs = _on_policy(stage.config, sizes, encoder, items) if hasattr(stage.config, "updates") else _supervised(stage, sizes, encoder, (items, seed))
-    return StagePlan(stage=plain.stage, method=plain.method, data=source, **known, **costs)
+    return replace(plain, **known, **costs)
 
 
 def _rows(encoder: Encoder, items: Sequence[Any]) -> tuple[float, float]:
@@ -147,9 +152,11 @@ def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, prompts: Sequence[Pr
     networks = 2 if config.value == "separate" else 1
     one, body = sizes.forward(row, config.max_new_tokens), sizes.forward(row, 0)
     policy_and_value = one + (networks - 1) * body
-    update = one * 2 + policy_and_value + models * body + config.ppo_epochs * _factor(config) * policy_and_value
-    flops = config.updates * config.batch_size * update + config.normalise_on * (one + models * body)
-    tokens = row * (config.updates * config.batch_size * (2 + networks + models + config.ppo_epochs * networks) + config.normalise_on * (1 + models))
+    writes = 0 if config.rollout_server else 1
+    update = one * (1 + writes) + policy_and_value + models * body + config.ppo_epochs * _factor(config) * policy_and_value
+    flops = config.updates * config.batch_size * update + config.normalise_on * (one * writes + models * body)
+    tokens = row * (config.updates * config.batch_size * (1 + writes + networks + models + config.ppo_epochs * networks)
+                    + config.normalise_on * (writes + models))
     steps = config.updates * config.ppo_epochs * math.ceil(config.batch_size / config.minibatch_size)
     copies = networks + models + (0 if config.lora_rank else 1)
     return {"steps": steps, "tokens": round(tokens), "flops": flops, "bytes": _memory(config, sizes, copies, networks)}

@@ -17,18 +17,18 @@ import torch
 from torch import nn
 
 from auditor.errors import InputError
-from auditor.schema import Message, sha256_json
+from auditor.schema import sha256_json
 from auditor.training.core.advantage import explained_variance, gae, masked_mean, token_rewards, whiten
 from auditor.training.core.batch import Batch, Encoder, can_share, collate, micro_batches, order
-from auditor.training.core.config import Optimisation
 from auditor.training.core.guard import Guard
 from auditor.training.core.held_out import above_chance
+from auditor.training.core.importance import compare, weights_of
 from auditor.training.core.loop import fingerprint, record, restore, save
 from auditor.training.core.nets import PolicyNet, SharedNet
-from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Reference, Rules
+from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Reference, Rules, encoded_prompts
 from auditor.training.core.optimise import Stepper
 from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, described, open_rewards
-from auditor.training.core.rollout import EngineSampler, Sampler, Sampling
+from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.weights import policy_net, save_policy, scalar_net
 from auditor.training.data import load_prompts
@@ -37,7 +37,7 @@ MOST_UNFINISHED = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config(Optimisation):
+class Config(Rollouts):
     """``updates`` of ``batch_size`` completions of prompts from ``prompts``, each used for ``ppo_epochs`` passes in minibatches of ``minibatch_size``.
 
     ``reward``: components, see :class:`~auditor.training.core.rewards.Part`; a reward model that is not above chance on held-out pairs is
@@ -54,8 +54,6 @@ class Config(Optimisation):
     updates: int = 20
     minibatch_size: int = 16
     ppo_epochs: int = 4
-    max_new_tokens: int = 48
-    temperature: float = 1.0
     clip: float = 0.2
     value_clip: float = 0.2
     value_coefficient: float = 0.1
@@ -82,15 +80,17 @@ class Config(Optimisation):
 
 
 def policy_loss(logprobs_BC: torch.Tensor, old_BC: torch.Tensor, advantages_BC: torch.Tensor, mask_BC: torch.Tensor,
-                clip: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+                clip: float, weights_BC: torch.Tensor | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Clipped surrogate, summed over real tokens: max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = exp(log π − log π_old) (Schulman et al. 2017, equation 7).
 
-    Statistics are sums over the same tokens: ``ratio``, ``clip_fraction`` (tokens whose clipped term rules), ``approx_kl`` ½(log π − log π_old)².
+    ``weights_BC`` multiply the tokens' losses (:mod:`~auditor.training.core.importance`). Statistics are sums over the same tokens, unweighted:
+    ``ratio``, ``clip_fraction`` (tokens whose clipped term rules), ``approx_kl`` ½(log π − log π_old)².
     """
     change = (logprobs_BC - old_BC) * mask_BC
     ratio = change.exp()
     free, clipped = -advantages_BC * ratio, -advantages_BC * ratio.clamp(1 - clip, 1 + clip)
-    loss = (torch.maximum(free, clipped) * mask_BC).sum()
+    surrogate = torch.maximum(free, clipped)
+    loss = ((surrogate if weights_BC is None else surrogate * weights_BC) * mask_BC).sum()
     return loss, {"ratio": (ratio.detach() * mask_BC).sum(), "clip_fraction": ((clipped > free) & mask_BC).float().sum(),
                   "approx_kl": 0.5 * (change.detach() ** 2).sum()}
 
@@ -110,8 +110,9 @@ def next_beta(beta: float, kl: float, target: float, horizon: float, episodes: i
 
 
 def check(config: Config, place: str) -> None:
-    """Raise InputError where a number cannot be right."""
-    for name in ("updates", "minibatch_size", "ppo_epochs", "max_new_tokens", "temperature", "clip", "value_clip", "kl_target", "kl_horizon", "normalise_on"):
+    """Raise InputError where a setting cannot be right."""
+    check_rollouts(config, place)
+    for name in ("updates", "minibatch_size", "ppo_epochs", "clip", "value_clip", "kl_target", "kl_horizon", "normalise_on"):
         if not getattr(config, name) > 0:
             raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
     if config.beta < 0:
@@ -129,24 +130,28 @@ def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = 
     check(config, f"stage {run.name!r}")
     start = run.find(config.model, "policy")
     engine = run.open(start)
-    prompts = _prompts(config, run, engine)
+    prompts = encoded_prompts(load_prompts(config.prompts, limit=config.limit or None, seed=run.seed), Encoder(engine, config.max_length),
+                              config.max_new_tokens)
     opened = open_rewards(config.reward, run, rewards or {})
     _refuse_unvalidated(config, run, opened)
     policy = policy_net(engine, config, run.seed)
+    sampler = open_sampler(config, run, engine, policy, max(len(tokens) for _, _, tokens in prompts) + config.max_new_tokens)
     reference = Reference(policy, run.world)
     net, origin = _with_value(config, run, (engine, policy), opened)
     stepper = Stepper(net, config, config.updates * config.ppo_epochs * _minibatches(config), run.world)
     rules = Rules(sampling=Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens), parts=config.reward,
                   missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed, stage=run.name)
     collector = Collector(engine, prompts, opened, rules, run.world)
-    _updates(config, run, Actors(stepper=stepper, reference=reference, collector=collector, sampler=EngineSampler(engine, policy.lm)))
+    _updates(config, run, Actors(stepper=stepper, reference=reference, collector=collector, sampler=sampler))
+    sampler.close()
     target = run.folder / "model"
     if run.world.is_main:
         save_policy(engine, policy, start, target)
     run.world.wait()
     hashes = {config.prompts: sha256_json([[name, messages] for name, messages, _ in prompts])}
+    notes = (f"value network: {config.value}, starts from {origin}", *([f"rollouts written by {sampler.source}"] if sampler.source else []))
     return Outcome(kind="policy", path=target, steps=config.updates, data_hashes=hashes, rewards=described(config.reward, opened),
-                   measured={"value_starts_from": origin}, notes=(f"value network: {config.value}, starts from {origin}",))
+                   measured={"value_starts_from": origin}, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +162,6 @@ class Actors:
     reference: Reference
     collector: Collector
     sampler: Sampler
-
-
-def _prompts(config: Config, run: StageRun, engine: Any) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
-    encoder = Encoder(engine, config.max_length)
-    found = [(item.id, item.prompt, encoder.prompt(item.prompt)) for item in load_prompts(config.prompts, limit=config.limit or None, seed=run.seed)]
-    for name, _, tokens in found:
-        if len(tokens) + config.max_new_tokens > encoder.limit:
-            raise InputError(f"prompt {name!r} has {len(tokens)} tokens: with max_new_tokens = {config.max_new_tokens} it exceeds {encoder.limit} "
-                             "(max_length, or the model's context); shorten it, leave it out, or raise max_length")
-    return found
 
 
 def _refuse_unvalidated(config: Config, run: StageRun, rewards: Mapping[str, Reward]) -> None:
@@ -205,8 +200,9 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
         started = time.perf_counter()
         with actors.stepper.whole(), actors.reference.whole():
             experience = actors.collector.collect(update, config.batch_size, actors.sampler, _looker(config, actors))
+        apart = compare(config, run.name, experience)
         values = _update(config, run, actors, (experience, beta, update))
-        values |= {"tokens_per_second": sum(row.length for row in experience.rows) / (time.perf_counter() - started)}
+        values |= {**apart, "tokens_per_second": sum(row.length for row in experience.rows) / (time.perf_counter() - started)}
         record(run, update + 1, values)
         guard.check(update + 1, values)
         if config.kl == "adaptive" and math.isfinite(values["kl"]):
@@ -249,7 +245,7 @@ def _update(config: Config, run: StageRun, actors: Actors, given: tuple[Experien
     if config.whiten_rewards:
         rewards = whiten(rewards, mask, keep_mean=True)
     advantages, returns = gae(rewards, experience.values, mask, config.gamma, config.lam)
-    whitened = whiten(advantages, mask)
+    whitened, weights = whiten(advantages, mask), weights_of(config, experience)
     began = time.perf_counter()
     sums: dict[str, float] = {}
     norms: list[float] = []
@@ -258,7 +254,7 @@ def _update(config: Config, run: StageRun, actors: Actors, given: tuple[Experien
         shuffled = order(len(experience.rows), run.seed, (update << 8) + epoch + 1)
         for start in range(0, len(shuffled), config.minibatch_size):
             chosen = shuffled[start:start + config.minibatch_size]
-            found, norm, count = _minibatch(config, actors.stepper, experience, (chosen, whitened, returns))
+            found, norm, count = _minibatch(config, actors.stepper, experience, (chosen, whitened, returns, weights))
             norms.append(norm)
             tokens += count
             for name, value in found.items():
@@ -275,9 +271,9 @@ def _update(config: Config, run: StageRun, actors: Actors, given: tuple[Experien
 
 
 def _minibatch(config: Config, stepper: Stepper, experience: Experience,
-               given: tuple[Sequence[int], torch.Tensor, torch.Tensor]) -> tuple[dict[str, float], float, int]:
+               given: tuple[Sequence[int], torch.Tensor, torch.Tensor, torch.Tensor | None]) -> tuple[dict[str, float], float, int]:
     """One optimiser step on the rows ``chosen``: its statistics summed over tokens, the gradient's norm, and the number of tokens."""
-    chosen, advantages, returns = given
+    chosen, advantages, returns, weights = given
     count = int(experience.mask[chosen].sum())
     sums: dict[str, float] = {}
 
@@ -287,7 +283,8 @@ def _minibatch(config: Config, stepper: Stepper, experience: Experience,
         width = batch.completion_mask.shape[1]
         old, values, gains, targets = (part[list(places), :width] for part in (experience.old, experience.values, advantages, returns))
         logprobs, predicted, _ = stepper.net(batch, config.temperature, False)
-        loss, statistics = policy_loss(logprobs, old, gains, batch.completion_mask, config.clip)
+        weighed = None if weights is None else weights[list(places), :width]
+        loss, statistics = policy_loss(logprobs, old, gains, batch.completion_mask, config.clip, weighed)
         fit, more = value_loss(predicted, values, targets, batch.completion_mask, config.value_clip)
         total = loss + config.value_coefficient * fit
         for name, value in {"loss": total, "policy_loss": loss, "value_loss": fit, **statistics, **more}.items():

@@ -19,7 +19,9 @@ from auditor.training.core.config import Optimisation, build, check_optimisation
 RECIPES = Path(__file__).parent / "recipes"
 NO_METHODS = ("core", "recipe", "pipeline", "planning", "lineage", "data", "formats", "sources", "hub")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-FREE = ("on_divergence", "save_every", "keep")  # may change between a run and its resumption: they move no weight
+# May change between a run and its resumption: they move no weight.
+FREE = ("on_divergence", "save_every", "keep", "mismatch_limit", "rollout_concurrency", "rollout_timeout")
+SERVED = ("rollout_server", "importance", "importance_cap")  # decide something only where a server writes the rollouts, and then not where it stands
 KEYS = ("title", "about", "model", "seed", "stage")
 
 
@@ -48,7 +50,9 @@ class Recipe:
         """SHA-256 of everything that decides the result, defaults included."""
         stages = to_dict(self.stages)
         for stage in stages:
-            stage["config"] = {key: value for key, value in stage["config"].items() if key not in FREE}
+            settings = {key: value for key, value in stage["config"].items() if key not in FREE}
+            served = {key: settings.pop(key) for key in SERVED if key in settings}
+            stage["config"] = settings | ({**served, "rollout_server": True} if served.get("rollout_server") else {})
         return sha256_json({"model": self.model, "seed": self.seed, "stages": stages})
 
 
@@ -147,4 +151,7 @@ def _stage(table: Mapping[str, Any], recipe: str) -> Stage:
     config = build(method(str(table["method"])).Config, {key: value for key, value in table.items() if key not in ("name", "method")}, place)
     if isinstance(config, Optimisation):
         check_optimisation(config, place)
+    own = getattr(method(str(table["method"])), "check", None)
+    if own is not None:  # before earlier stages have trained for hours
+        own(config, place)
     return Stage(name=name, method=str(table["method"]), config=config)

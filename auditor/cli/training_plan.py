@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from auditor.cli.output import print_json, table
+from auditor.cli.text import printable
 from auditor.cli.training_watch import duration
 from auditor.schema import to_dict
 from auditor.training.recipe import Recipe
@@ -28,6 +29,9 @@ def print_plan(recipe: Recipe, output: str) -> int:
             for one, took in zip(plans, seconds, strict=True)]
     columns = ("stage", "method", "data", "examples", "topics", "steps", "tokens", "TFLOP", "peak memory", "time")
     table(f"Plan of {recipe.title}, from {recipe.model}", columns, rows)
+    for one in plans:
+        if one.rollouts:
+            print(printable(f"{one.stage}: completions are written by the vLLM server at {one.rollouts}, whose work is not in these numbers."))
     measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
     print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second); training is taken to reach {EFFICIENCY:.0%} of that.\n"
           "A forward pass is 2 operations for every weight and token, a backward pass twice that (once with adapters); completions are taken at full length.\n"

@@ -104,17 +104,21 @@ class Probe:
         seed, top, continues, given = await asyncio.gather(self.seed(limit), self.top(limit), self.continues(limit), self.given())
         return replace(found, **{"sampling": sampling, "seed": seed, "top_logprobs": top, "continues": continues, **given})
 
-    async def listed(self) -> tuple[str, str, int | None]:
-        """The server's kind and version as far as it tells, and the model's context. Raises ModelError where the model is not served."""
+    async def listing(self) -> dict[str, Mapping[str, Any]]:
+        """The models that the server lists, by name. Raises ModelError where there is no such API."""
         try:
             listing = (await self.ask("/models")).get("data")
         except Failure as problem:
             if problem.now_down:
                 raise NobodyThere(f"no server answers at {self.server.url}: {problem.text}; is it started, and is the URL right?") from None
             raise ModelError(_opening(self.server.url, problem)) from None
-        rows = {str(row["id"]): row for row in listing if isinstance(row, dict) and "id" in row} if isinstance(listing, list) else {}
         if not isinstance(listing, list):
             raise ModelError(f"{self.server.url}/models lists no models: no OpenAI-compatible API there; pass the URL up to and with /v1")
+        return {str(row["id"]): row for row in listing if isinstance(row, dict) and "id" in row}
+
+    async def listed(self) -> tuple[str, str, int | None]:
+        """The server's kind and version as far as it tells, and the model's context. Raises ModelError where the model is not served."""
+        rows = await self.listing()
         if self.model not in rows:
             raise ModelError(_not_served(self.server.url, self.model, sorted(rows)))
         row = rows[self.model]

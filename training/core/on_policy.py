@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.errors import TrainingError
-from auditor.schema import Message
-from auditor.training.core.batch import Batch, Encoded, can_share, collate, micro_batches, order
+from auditor.errors import InputError, TrainingError
+from auditor.schema import Message, Prompt
+from auditor.training.core.batch import Batch, Encoded, Encoder, can_share, collate, micro_batches, order
 from auditor.training.core.nets import PolicyNet, ScalarNet
 from auditor.training.core.rewards import Episode, Part, Reward, Scale, combine, scales, score
-from auditor.training.core.rollout import Sampler, Sampling, ended
+from auditor.training.core.rollout import Sampled, Sampler, Sampling, ended
 from auditor.training.core.world import World
 
 
@@ -63,7 +63,10 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """N scored completions. Tensors are (N, C), 0 beyond the mask; ``scores`` (N,) is the reward; ``share`` as in :func:`collate`."""
+    """N scored completions. Tensors are (N, C), 0 beyond the mask; ``scores`` (N,) is the reward; ``share`` as in :func:`collate`.
+
+    ``sampler`` are the log-probabilities by whoever drew the completions, None where it was the policy itself.
+    """
 
     rows: tuple[Encoded, ...]
     mask: torch.Tensor
@@ -72,6 +75,7 @@ class Experience:
     reference: torch.Tensor
     entropy: torch.Tensor
     scores: torch.Tensor
+    sampler: torch.Tensor | None = None
     share: bool = False
     statistics: Mapping[str, float] = field(default_factory=dict)
 
@@ -87,6 +91,13 @@ class Rules:
     budget: int
     seed: int
     stage: str = ""  # part of every draw's key: two stages never draw alike
+
+
+def prompts_at(count: int, seed: int, update: int, size: int) -> list[tuple[int, int]]:
+    """(pass, index) of the prompts, ``count`` in all, of one update (0-based) of ``size`` completions: a function of the seed and the update alone."""
+    places = [divmod(place, count) for place in range(update * size, (update + 1) * size)]
+    passes = {epoch: order(count, seed, epoch) for epoch, _ in places}
+    return [(epoch, passes[epoch][index]) for epoch, index in places]
 
 
 class Collector:
@@ -117,13 +128,8 @@ class Collector:
 
     def choose(self, update: int, size: int) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
         """The prompts of one update: an order of all prompts per pass over them, drawn from the seed and the pass."""
-        count, places, chosen = len(self.prompts), range(update * size, (update + 1) * size), []
-        passes = {epoch: order(count, self.rules.seed, epoch) for epoch in range(places[0] // count, places[-1] // count + 1)}
-        for place in places:
-            epoch, index = divmod(place, count)
-            name, messages, tokens = self.prompts[passes[epoch][index]]
-            chosen.append((f"{self.rules.stage}|{name}|{epoch}", messages, tokens))
-        return chosen
+        chosen = [(epoch, self.prompts[index]) for epoch, index in prompts_at(len(self.prompts), self.rules.seed, update, size)]
+        return [(f"{self.rules.stage}|{name}|{epoch}", messages, tokens) for epoch, (name, messages, tokens) in chosen]
 
     def collect(self, update: int, size: int, sampler: Sampler, look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> Experience:
         """One update's experience. ``look(batch)`` gives log-probabilities, values, reference log-probabilities and entropies, each (B, C).
@@ -173,10 +179,22 @@ class Collector:
             "length": float(lengths.mean()), "length_p95": float(lengths.quantile(0.95))}
         device = self.world.device
         old, values, reference, entropy = (part.to(device) for part in padded)
+        drawn = [torch.tensor(row.logprobs) for row in rows if isinstance(row, Sampled)]
+        sampler = torch.nn.utils.rnn.pad_sequence(drawn, batch_first=True).to(device) if drawn else None
         return Experience(rows=rows, mask=mask.to(device), old=old, values=values, reference=reference, entropy=entropy, scores=scores.to(device),
-                          share=self.share, statistics=statistics)
+                          sampler=sampler, share=self.share, statistics=statistics)
 
 
 def _mean(values: Sequence[float | None]) -> float:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else float("nan")
+
+
+def encoded_prompts(items: Sequence[Prompt], encoder: Encoder, room: int) -> list[tuple[str, tuple[Message, ...], tuple[int, ...]]]:
+    """(id, messages, tokens) of each prompt. Raises InputError for one that leaves no ``room`` tokens for its completion."""
+    found = [(item.id, item.prompt, encoder.prompt(item.prompt)) for item in items]
+    for name, _, tokens in found:
+        if len(tokens) + room > encoder.limit:
+            raise InputError(f"prompt {name!r} has {len(tokens)} tokens: with max_new_tokens = {room} it exceeds {encoder.limit} "
+                             "(max_length, or the model's context); shorten it, leave it out, or raise max_length")
+    return found

@@ -1,15 +1,61 @@
-"""Completions from the policy in training, written by the audit engine's decoder: rows leave the batch at their end of sequence."""
+"""Completions from the policy in training: by the audit engine's decoder, where rows leave the batch at their end of sequence, or by a server."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from auditor.errors import TrainingError
+from auditor.errors import InputError, ModelError, TrainingError
 from auditor.models.decode import Clock, Row, decode, uniforms
+from auditor.models.endpoint_options import check_url
 from auditor.training.core.batch import Encoded
+from auditor.training.core.config import Optimisation
+from auditor.training.core.nets import PolicyNet
+from auditor.training.core.stage import StageRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts(Optimisation):
+    """Who writes the completions of an on-policy method.
+
+    ``rollout_server``: the URL of a vLLM server, up to and with /v1, that is handed the LoRA adapter before each update; "" for the built-in
+    decoder, and then nothing else here has an effect. ``importance`` = truncate weighs each token's policy loss by π_trainer/π_server at
+    sampling time, at most ``importance_cap``. A mean difference of their log-probabilities above ``mismatch_limit`` (nats a token)
+    stops the run. ``rollout_concurrency`` requests at once, each given up after ``rollout_timeout`` seconds.
+    """
+
+    max_new_tokens: int = 48
+    temperature: float = 1.0
+    rollout_server: str = ""
+    importance: Literal["truncate", "none"] = "truncate"
+    importance_cap: float = 2.0
+    mismatch_limit: float = 0.1
+    rollout_concurrency: int = 64
+    rollout_timeout: float = 600.0
+
+
+def check_rollouts(config: Rollouts, place: str) -> None:
+    """Raise InputError where a setting cannot be right."""
+    for name in ("max_new_tokens", "temperature", "mismatch_limit", "rollout_concurrency", "rollout_timeout"):
+        if not getattr(config, name) > 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+    if config.importance_cap < 1:
+        raise InputError(f"{place}: importance_cap is {config.importance_cap}; pass 1 or more: a lower cap would cut the weight of tokens on which all agree")
+    if not config.rollout_server:
+        return
+    if not re.match(r"https?://", config.rollout_server, re.IGNORECASE):
+        said = "holds a user name or password" if "@" in config.rollout_server else f"is {config.rollout_server!r}"
+        raise InputError(f'{place}: rollout_server {said}; pass the server\'s URL up to and with /v1, such as "http://127.0.0.1:8000/v1"')
+    try:
+        check_url(config.rollout_server)
+    except ModelError as error:
+        raise InputError(f"{place}: rollout_server: {error}") from None
+    if not config.lora_rank:
+        raise InputError(f"{place}: rollout_server with lora_rank = 0: only adapters can be handed to a running server; set lora_rank (16, say), or leave "
+                         "rollout_server out to train every weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +66,23 @@ class Sampling:
     max_new_tokens: int = 48
 
 
-class Sampler(Protocol):
-    """The seam for another generator (a server, say): tokens in, tokens out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled(Encoded):
+    """A completion written elsewhere: ``logprobs`` of its tokens in the distribution that they were drawn from."""
 
-    def __call__(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> list[Encoded]:
+    logprobs: tuple[float, ...]
+
+
+class Sampler(Protocol):
+    """A generator: tokens in, tokens out. ``source`` names one that is not the network in training itself; its completions are Sampled."""
+
+    source: str
+
+    def __call__(self, prompts: Sequence[tuple[str, tuple[int, ...]]], sampling: Sampling, seed: int) -> Sequence[Encoded]:
         """Completions of (id, prompt tokens), in order. One that ended by itself ends with its stop token; no other does."""
+
+    def close(self) -> None:
+        """No more will be asked for."""
 
 
 def row_seed(seed: int, name: str) -> int:
@@ -34,6 +92,8 @@ def row_seed(seed: int, name: str) -> int:
 
 class EngineSampler:
     """The audit engine's decoder on the network in training. ``rows`` bounds the batch."""
+
+    source = ""
 
     def __init__(self, engine: Any, model: Any, rows: int = 64) -> None:
         self.engine, self.model, self.rows = engine, model, rows
@@ -57,6 +117,9 @@ class EngineSampler:
         self.model.train(training)
         return [done[index] for index in range(len(prompts))]
 
+    def close(self) -> None:
+        """There is nothing to give back."""
+
     def _row(self, name: str, prompt: tuple[int, ...], sampling: Sampling, seed: int) -> Row:
         room = min(sampling.max_new_tokens, self.engine.context - len(prompt))
         numbers = uniforms(row_seed(seed, name), room + 1) if sampling.temperature > 0 else None
@@ -66,3 +129,19 @@ class EngineSampler:
 def ended(row: Encoded, stop_tokens: frozenset[int]) -> bool:
     """Whether a completion ended by itself."""
     return bool(row.completion) and row.completion[-1] in stop_tokens
+
+
+def open_sampler(config: Rollouts, run: StageRun, engine: Any, policy: PolicyNet, longest: int) -> Sampler:
+    """Who writes the completions. ``longest``: the most tokens that a prompt and its completion have together.
+
+    Raises InputError for a server that is not there, cannot load adapters, or lacks what training needs of it.
+    """
+    if not config.rollout_server:
+        return EngineSampler(engine, policy.lm)
+    try:
+        import openai  # noqa: F401
+    except ImportError:
+        raise InputError("rollout_server needs the official openai client, which is not installed here; pip install 'alignment-auditor[openai]'") from None
+    from auditor.training.core.rollout_server import ServerSampler
+
+    return ServerSampler(config, run, engine, policy, longest)
