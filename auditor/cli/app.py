@@ -122,7 +122,7 @@ def compare(
     output: Annotated[str | None, typer.Option("--format", help="text by default.", metavar="text|markdown|json|junit|html")] = None,
     out: Annotated[list[Path] | None, typer.Option("-o", "--out", help="Write to a file; repeat for several, whose endings say the format.")] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", "-s", help="Compare this suite only; repeat for several.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where anything required is inconclusive or not assessed.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 where anything required is open, or a run is no evidence (--limit, quick).")] = False,
     redact: Annotated[bool, typer.Option("--redact", help="Leave out transcripts that may hold harmful text.")] = False,
     db: Database = DEFAULT_DB,
 ) -> int:

@@ -133,10 +133,17 @@ def _against(part: _Found, baseline: Chosen, policy: Policy, question: Question,
     for rule in policy.rules:
         one = measured.get(rule.metric)
         what: Difference | str = difference_of(one, adjusted[rule.metric], rule.margin) if one else reasons.get(rule.metric, "its suite is not in both runs")
-        decisions.append(decision(rule, what, one, part.chosen))
+        decisions.append(decision(rule, what, one, part.chosen, lost=_lost(rule.metric, reasons.get(rule.metric, ""), baseline, part.chosen)))
     changes = most_changed(most_important(list(differences.values()), decisions), part.measured, (baseline, part.chosen), question.hidden)
     return Against(run=part.chosen.facts, decisions=tuple(decisions), differences=tuple(differences.values()), not_compared=part.not_compared,
-                   notes=part.notes, exit_code=exit_code(decisions, question.strict), changes=changes)
+                   notes=part.notes, changes=changes,
+                   exit_code=exit_code(decisions, question.strict, evidence=baseline.run.evidence and part.chosen.run.evidence))
+
+
+def _lost(metric: str, reason: str, baseline: Chosen, candidate: Chosen) -> bool:
+    """Whether the baseline has a measurement that the candidate lacks, alone or with its whole suite."""
+    suite = metric.partition(".")[0]
+    return reason.startswith(LOST) or (suite in baseline.run.spec.suites and suite not in candidate.run.spec.suites)
 
 
 def _by_metric(found: Sequence[_Found], policy: Policy) -> dict[str, list[Measured]]:

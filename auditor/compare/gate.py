@@ -14,14 +14,14 @@ from auditor.verdict import EXIT_FAILED, EXIT_OK, EXIT_UNDECIDED, MOST_UNSCORED
 GATE = "judge_gate"
 
 
-def decision(rule: Rule, difference: Difference | str, measured: Measured | None, candidate: Chosen) -> Decision:
-    """What becomes of a rule; ``difference`` is the reason where its metric could not be compared.
+def decision(rule: Rule, difference: Difference | str, measured: Measured | None, candidate: Chosen, *, lost: bool = False) -> Decision:
+    """What becomes of a rule; ``difference`` is the reason where its metric could not be compared, ``lost`` where the baseline alone has it.
 
     A pass is withheld where more than a tenth of the candidate's samples have no score, where the suite says that no pass may rest on the candidate's
     measurement although one could on the baseline's, and for a judge's number without a judge that passed its own audit and had no part in training.
     """
     if isinstance(difference, str) or measured is None:
-        return Decision(rule=rule, decided="not_assessed", reason=str(difference))
+        return Decision(rule=rule, decided="not_assessed", reason=str(difference), lost=lost)
     error = measured.noise.error if measured.noise else 0.0
     decided, reason = decide(rule.test, difference.outcome, difference.gain_interval, difference.margin, n_clusters=difference.n_clusters,
                              error=error)
@@ -64,17 +64,18 @@ def _p_value(rule: Rule, measured: Measured, margin: float) -> float | None:
     return found.p_value if found else None
 
 
-def exit_code(decisions: Sequence[Decision], strict: bool) -> int:
-    """1: a required criterion failed. 4: none was decided, or a required test of proof (non-inferior, better, equivalent) is not met, or, under
-    ``strict``, any required criterion is not. Else 0. Advisory criteria (required = false) never decide."""
+def exit_code(decisions: Sequence[Decision], strict: bool, *, evidence: bool = True) -> int:
+    """1: a required criterion failed. 4: none was decided, or a required test of proof (non-inferior, better, equivalent) is not met, or a required
+    measurement of the baseline was dropped, or, under ``strict``, any required criterion is open or one of the runs is no evidence (it asked only a
+    part of the items). Else 0. Advisory criteria (required = false) never decide."""
     required = [one for one in decisions if one.rule.required]
     found = {one.decided for one in required}
     if "fail" in found:
         return EXIT_FAILED
     if "pass" not in found:
         return EXIT_UNDECIDED
-    unmet = [one for one in required if one.decided != "pass" and (strict or one.rule.test in PROOF)]
-    return EXIT_UNDECIDED if unmet else EXIT_OK
+    unmet = [one for one in required if one.decided != "pass" and (strict or one.lost or one.rule.test in PROOF)]
+    return EXIT_UNDECIDED if unmet or (strict and not evidence) else EXIT_OK
 
 
 def worst(codes: Sequence[int]) -> int:

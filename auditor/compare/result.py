@@ -104,13 +104,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What became of a rule. ``p_value``: one-sided, of the opposite of what the rule's test claims."""
+    """What became of a rule. ``p_value``: one-sided, of the opposite of what the rule's test claims. ``lost``: the baseline has the measurement, the
+    candidate has not."""
 
     rule: Rule
     decided: Decided
     reason: str
     difference: Difference | None = None
     p_value: float | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

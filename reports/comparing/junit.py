@@ -43,7 +43,7 @@ def _case(one: Decision, strict: bool) -> ElementTree.Element:
     cells = dict(zip(rows.DECISION_HEADERS, rows.decision_row(one), strict=True))
     message = f"{one.rule.metric}: {rows.DECIDED[one.decided]}: {one.reason}"
     body = "\n".join([*(f"{head}: {cell}" for head, cell in cells.items()), f"Why: {one.rule.why}", *([f"Owner: {one.rule.owner}"] if one.rule.owner else [])])
-    unmet = one.rule.required and one.decided != "pass" and (strict or one.decided == "fail" or one.rule.test in PROOF)
+    unmet = one.rule.required and one.decided != "pass" and (strict or one.lost or one.decided == "fail" or one.rule.test in PROOF)
     if unmet or one.decided != "pass":
         found = ElementTree.SubElement(case, "failure" if unmet else "skipped", message=visible(message))
         found.text = visible(body)

@@ -244,6 +244,9 @@ def test_a_headline_number_that_only_the_candidate_lacks_is_an_open_question(mak
     found = make.compare(tmp_path, whole, unscored, Question(headlines=(SAFE, "refusal.mean_words"), strict=True))
     assert {one.rule.metric: one.decided for one in only(found).decisions} == {SAFE: "not_assessed", "refusal.mean_words": "pass"}
     assert found.exit_code == 4
+    (tmp_path / "again").mkdir()
+    lenient = make.compare(tmp_path / "again", whole, unscored, Question(headlines=(SAFE, "refusal.mean_words")))
+    assert lenient.exit_code == 4  # what the baseline has and the candidate dropped is open without --strict too
 
 
 def test_a_run_that_was_scored_again_can_be_compared(make, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,18 @@ def decisions(*found):
 ])
 def test_exit_codes(found, plain, strict):
     assert (exit_code(decisions(*found), False), exit_code(decisions(*found), True)) == (plain, strict)
+
+
+def test_a_measurement_that_the_candidate_dropped_is_no_pass():
+    found = decisions(("pass", "no-worse", True), ("not_assessed", "no-worse", True))
+    assert exit_code(found, False) == 0
+    assert exit_code([found[0], replace(found[1], lost=True)], False) == 4
+    assert exit_code([found[0], replace(found[1], lost=True, rule=replace(found[1].rule, required=False))], False) == 0
+
+
+def test_a_part_of_the_items_is_no_pass_under_strict():
+    found = decisions(("pass", "no-worse", True))
+    assert [exit_code(found, strict, evidence=False) for strict in (False, True)] == [0, 4]
 
 
 def test_the_worst_candidate_decides():
