@@ -76,11 +76,11 @@ def test_what_ends_by_itself_ends_with_a_stop_token(vllm_server, tmp_path):
     engine = run.open("smollm2")
     sampler = open_sampler(config, run, engine, policy_net(engine, config, 0), 100)
     ids = tuple(engine.prompt_ids(Request(kind="generate", messages=(user("Say only the word yes."),))))
-    drawn = [sampler([(f"row {n}", ids) for n in range(8)], Sampling(max_new_tokens=32), 0) for _ in range(2)]
+    drawn = [sampler([(f"row {n}", ids) for n in range(6)], Sampling(max_new_tokens=24), 0) for _ in range(2)]
     ended = [row for row in drawn[0] if row.completion[-1] in engine.stop_tokens]
     assert ended
     assert not [row for row in drawn[0] if engine.stop_tokens & set(row.completion[:-1])]
-    assert all(len(row.completion) == 32 for row in drawn[0] if row not in ended)
-    assert len({row.completion for row in drawn[0]}) > 4
-    assert sum(a.completion == b.completion for a, b in zip(*drawn, strict=True)) >= 7  # a draw may flip by rounding
+    assert all(len(row.completion) == 24 for row in drawn[0] if row not in ended)
+    assert len({row.completion for row in drawn[0]}) > 3
+    assert sum(a.completion == b.completion for a, b in zip(*drawn, strict=True)) >= 5  # a draw may flip by rounding
     sampler.close()
