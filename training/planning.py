@@ -2,16 +2,17 @@
 
 Assumptions. A forward pass takes 2 operations for every weight and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), the vocabulary
 projection at completion tokens alone, attention's quadratic part neglected. A backward pass takes twice that, once where only adapters are trained;
-gradient checkpointing adds a forward pass. PPO counts sampling, the looks of policy, reference and value network, scoring models, and
-the passes over each batch; every completion is counted at its full length. Training reaches ``EFFICIENCY`` of the machine's matrix rate.
-Memory holds float32 weights of every network, gradients and two moments of what is trained, the activations of one micro-batch, and its logits three times.
+gradient checkpointing adds a forward pass. Batches are put together as training does it, so that what rows begin with alike is computed once and
+padding is counted. PPO counts sampling, the looks of policy, reference and value network, scoring models, and the passes over each batch; every
+completion is counted at its full length. Training reaches ``EFFICIENCY`` of the machine's matrix rate. Memory holds float32 weights of every network,
+gradients and two moments of what is trained, the activations of the largest micro-batch in every network that is trained, and its logits.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,15 +23,24 @@ from auditor.models.chat import PLAIN_TEMPLATE
 from auditor.models.encoding import Encoder as Ids
 from auditor.models.resolve import resolve
 from auditor.schema import Demonstration, ModelSpec, Preference, Prompt, Request
-from auditor.training.core.batch import Encoder
+from auditor.training.core.batch import Encoded, Encoder, can_share, computed_tokens, micro_batches, order
 from auditor.training.core.config import Optimisation
-from auditor.training.core.loop import steps_of
+from auditor.training.core.loop import batch_at, steps_of
+from auditor.training.core.on_policy import prompts_at
 from auditor.training.data import load_demonstrations, load_preferences, load_prompts, split
 from auditor.training.recipe import Recipe, Stage, method
 
-EFFICIENCY = 0.4
-LIBRARIES = 0.7e9  # bytes of the interpreter with torch and transformers
-ACTIVATION = 68  # bytes a token, layer and hidden unit, float32 (Korthikanti et al. 2022, arXiv 2205.05198, equation 1, attention matrices left out)
+# Measured on SmolLM2-135M, LoRA 16, float32, one thread of an AMD EPYC, operations as planned here by CPU seconds, against matrix products of 65 to 78 GFLOP/s
+# in between: three steps of DPO on 16 shipped pairs 0.55 of that (the first, which sets up memory, 0.4, the others 0.67), of a reward model 0.58, an
+# update of PPO (16 completions of 32 tokens, minibatches of 4, the built-in decoder) 0.55.
+EFFICIENCY = 0.55
+LIBRARIES = 0.5e9  # bytes of the interpreter with torch and transformers, before the weights
+# Bytes a token, layer and hidden unit, float32: autograd keeps 77 with adapters and 85 with every weight (counted by its hooks), the rest is what single
+# operations and the allocator take. Measured peaks of the runs above: DPO 3.53 GiB, reward model 3.13, PPO 2.59; planned 3.53, 3.10 and 2.64. SFT of every
+# weight: 3.40, planned 3.99, since gradients are not all there yet while activations are.
+ACTIVATION = 137
+LOGITS = 4  # float32 copies of a micro-batch's logits at once
+BATCHES = 64  # batches of a stage that are put together as in training; the rest is taken to be like them
 ROLES = ("", "stage:")
 
 
@@ -73,6 +83,7 @@ class Sizes:
         self.spec = ModelSpec(uri=uri, weights_hash="")
         self.context = int(getattr(text, "max_position_embeddings", None) or 1 << 30)
         self.hidden, self.layers, self.vocabulary = int(text.hidden_size), int(text.num_hidden_layers), int(text.vocab_size)
+        self.share = can_share(model.config)
         self.weights = sum(parameter.numel() for parameter in model.parameters())
         inside = [module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and not name.endswith("lm_head")]
         self.body = sum(module.weight.numel() for module in inside)
@@ -109,57 +120,97 @@ def _stage(stage: Stage, sizes: Sizes, seed: int) -> StagePlan:
     if not source or source.startswith(ROLES[1]) or not loaders:
         return plain
     items: Sequence[Any] = loaders[0](source, limit=getattr(stage.config, "limit", 0) or None, seed=seed)
-    known = {"examples": len(items), "topics": len({item.cluster_id for item in items})}
+    known: dict[str, Any] = {"examples": len(items), "topics": len({item.cluster_id for item in items})}
     if not isinstance(stage.config, Optimisation):
         return replace(plain, **known)
     encoder = Encoder(sizes, stage.config.max_length)
-    costs = _on_policy(stage.config, sizes, encoder, items) if hasattr(stage.config, "updates") else _supervised(stage, sizes, encoder, (items, seed))
+    costs = _on_policy(stage.config, sizes, encoder, (items, seed)) if hasattr(stage.config, "updates") else _supervised(stage, sizes, encoder, (items, seed))
     return replace(plain, **known, **costs)
 
 
-def _rows(encoder: Encoder, items: Sequence[Any]) -> tuple[float, float]:
-    """Tokens of all rows and of their completions."""
-    rows = []
-    for item in items:
-        if isinstance(item, Preference):
-            rows += [encoder.pair(item.id, item.prompt, item.chosen), encoder.pair(item.id, item.prompt, item.rejected)]
-        elif isinstance(item, Demonstration):
-            rows.append(encoder.pair(item.id, item.prompt, item.completion))
-    return float(sum(row.length for row in rows)), float(sum(len(row.completion) for row in rows))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Micro-batches as a network computes them: ``tokens``, padding included and what rows begin with alike counted once, ``projected`` ones of them to
+    the vocabulary, and the most of both in one micro-batch."""
+
+    tokens: float = 0.0
+    projected: float = 0.0
+    largest: tuple[int, int] = (0, 0)
+
+    def times(self, factor: float) -> Work:
+        return Work(tokens=self.tokens * factor, projected=self.projected * factor, largest=self.largest)
+
+
+def _work(batches: Iterable[Sequence[Sequence[Encoded]]], budget: int, share: bool) -> Work:
+    """The work of one pass over ``batches`` of examples (of a row, or of both sides of a pair), cut into micro-batches as training cuts them."""
+    groups = [[row for example in group for row in example] for batch in batches
+              for group in micro_batches(batch, lambda example: len(example) * max(row.length for row in example), budget)]
+    counts = [(computed_tokens(rows, share=share), sum(len(row.completion) for row in rows)) for rows in groups]
+    tokens, projected = ([count[place] for count in counts] for place in (0, 1))
+    return Work(tokens=sum(tokens), projected=sum(projected), largest=(max(tokens, default=0), max(projected, default=0)))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most ``most`` places of ``count``, evenly spread."""
+    return [place * count // most for place in range(most)] if count > most else list(range(count))
+
+
+def _rows(encoder: Encoder, item: Preference | Demonstration) -> tuple[Encoded, ...]:
+    if isinstance(item, Preference):
+        return encoder.pair(item.id, item.prompt, item.chosen), encoder.pair(item.id, item.prompt, item.rejected)
+    return (encoder.pair(item.id, item.prompt, item.completion),)
 
 
 def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Sequence[Any], int]) -> dict[str, Any]:
     items, seed = given
     config, share = stage.config, getattr(stage.config, "held_out", 0.0)
-    used, held = split(items, share, seed) if share else (list(items), [])
+    used, held = ([_rows(encoder, item) for item in part] for part in (split(items, share, seed) if share else (list(items), [])))
     steps = steps_of(config, len(used))
-    passes = min(steps * config.batch_size / len(used), float(math.ceil(config.epochs)))
-    tokens, projected = _rows(encoder, used)
-    measured, _ = _rows(encoder, held)
-    reference = 1.0 if hasattr(config, "beta") else 0.0  # a preference loss looks at every pair once before it starts
-    projected *= not hasattr(config, "heads")  # scalar heads need no vocabulary
-    flops = sizes.forward(tokens, projected) * (passes * _factor(config) + reference) + sizes.forward(measured, 0)
-    return {"steps": steps, "tokens": round(tokens * (passes + reference) + measured), "flops": flops, "bytes": _memory(config, sizes, 1)}
+    seen = [[used[index] for index in batch_at(config, len(used), seed, step)] for step in _spread(steps, BATCHES)]
+    trained = _work(seen, config.micro_tokens, sizes.share).times(steps / len(seen))
+    looked_at = used if hasattr(config, "beta") else held  # a preference loss looks at every pair once before it starts, a reward at those held out
+    some = [looked_at[index] for index in _spread(len(looked_at), BATCHES * 16)]
+    looked = _work([some], 2 * config.micro_tokens, sizes.share).times(len(looked_at) / max(1, len(some)))
+    projects = float(not hasattr(config, "heads"))  # scalar heads need no vocabulary
+    flops = sizes.forward(trained.tokens, projects * trained.projected) * _factor(config) + sizes.forward(looked.tokens, projects * looked.projected)
+    largest = (trained.largest[0], projects * trained.largest[1])
+    return {"steps": steps, "tokens": round(trained.tokens + looked.tokens), "flops": flops, "bytes": _memory(config, sizes, (1, 1), largest)}
 
 
-def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    lengths = [len(encoder.prompt(item.prompt)) for item in prompts]
-    row = sum(lengths) / len(lengths) + config.max_new_tokens
-    if max(lengths) + config.max_new_tokens > encoder.limit:
-        raise InputError(f"the longest prompt has {max(lengths)} tokens: with max_new_tokens = {config.max_new_tokens} it exceeds {encoder.limit}; "
+def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequence[Prompt], int]) -> dict[str, Any]:
+    prompts, seed = [encoder.prompt(item.prompt) for item in given[0]], given[1]
+    longest = max(map(len, prompts))
+    if longest + config.max_new_tokens > encoder.limit:
+        raise InputError(f"the longest prompt has {longest} tokens: with max_new_tokens = {config.max_new_tokens} it exceeds {encoder.limit}; "
                          "shorten it, leave it out, or raise max_length")
     models = sum(part.kind in ("model", "labeller", "judge") for part in config.reward)
     networks = 2 if config.value == "separate" else 1
-    one, body = sizes.forward(row, config.max_new_tokens), sizes.forward(row, 0)
-    policy_and_value = one + (networks - 1) * body
-    writes = 0 if config.rollout_server else 1
-    update = one * (1 + writes) + policy_and_value + models * body + config.ppo_epochs * _factor(config) * policy_and_value
-    flops = config.updates * config.batch_size * update + config.normalise_on * (one * writes + models * body)
-    tokens = row * (config.updates * config.batch_size * (1 + writes + networks + models + config.ppo_epochs * networks)
-                    + config.normalise_on * (writes + models))
+    looked, trained = _experience(config, prompts, seed, sizes.share)
+    row = sum(map(len, prompts)) / len(prompts) + config.max_new_tokens
+    count, written = config.updates * config.batch_size + config.normalise_on, config.max_new_tokens
+    writes = 0 if config.rollout_server else 1  # what a server computes is not this machine's
+    flops = count * (writes * sizes.forward(row, written) + models * sizes.forward(row, 0))
+    for work, passes, heads in ((looked, 1.0, 2), (trained, _factor(config), 1)):  # policy and reference, then the policy alone, project
+        flops += passes * (sizes.forward(heads * work.tokens, heads * work.projected) + (networks - 1) * sizes.forward(work.tokens, 0))
+    tokens = count * row * (writes + models) + looked.tokens * (1 + networks) + trained.tokens * networks
     steps = config.updates * config.ppo_epochs * math.ceil(config.batch_size / config.minibatch_size)
     copies = networks + models + (0 if config.lora_rank else 1)
-    return {"steps": steps, "tokens": round(tokens), "flops": flops, "bytes": _memory(config, sizes, copies, networks)}
+    return {"steps": steps, "tokens": round(tokens), "flops": flops, "bytes": _memory(config, sizes, (copies, networks), trained.largest)}
+
+
+def _experience(config: Any, prompts: Sequence[tuple[int, ...]], seed: int, share: bool) -> tuple[Work, Work]:
+    """The work of a look at all completions, and of the passes over them in training. What is not written yet is taken at full length, each another."""
+    looks, minibatches = [], []
+    updates = _spread(config.updates, BATCHES)
+    for update in updates:
+        places = prompts_at(len(prompts), seed, update, config.batch_size)
+        rows = [(Encoded(id="", prompt=prompts[index], completion=(-1 - number,) * config.max_new_tokens),) for number, (_, index) in enumerate(places)]
+        looks.append(rows)
+        for epoch in range(config.ppo_epochs):
+            shuffled = [rows[index] for index in order(len(rows), seed, (update << 8) + epoch + 1)]
+            minibatches += [shuffled[start:start + config.minibatch_size] for start in range(0, len(rows), config.minibatch_size)]
+    scale = config.updates / len(updates)
+    return _work(looks, 2 * config.micro_tokens, share).times(scale), _work(minibatches, config.micro_tokens, share).times(scale)
 
 
 def _factor(config: Optimisation) -> float:
@@ -167,10 +218,12 @@ def _factor(config: Optimisation) -> float:
     return (2.0 if config.lora_rank else 3.0) + float(config.gradient_checkpointing)
 
 
-def _memory(config: Optimisation, sizes: Sizes, copies: int, trained: int = 1) -> float:
+def _memory(config: Optimisation, sizes: Sizes, networks: tuple[int, int], largest: tuple[float, float]) -> float:
+    """Bytes of so many networks in memory and in training; ``largest``: tokens of the largest micro-batch, and those that are projected."""
+    copies, trained = networks
     changing = trained * (config.lora_rank * sizes.adapter if config.lora_rank else sizes.weights)
-    activations = (8 if config.gradient_checkpointing else ACTIVATION) * sizes.hidden * sizes.layers * config.micro_tokens
-    logits = 3 * 4 * sizes.vocabulary * config.micro_tokens / 2  # about half of the tokens are completion
+    activations = (8 if config.gradient_checkpointing else ACTIVATION) * sizes.hidden * sizes.layers * largest[0] * trained
+    logits = LOGITS * 4 * sizes.vocabulary * largest[1]
     return LIBRARIES + 4.0 * sizes.weights * copies + 12.0 * changing + activations + logits
 
 

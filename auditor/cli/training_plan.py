@@ -34,7 +34,8 @@ def print_plan(recipe: Recipe, output: str) -> int:
             print(printable(f"{one.stage}: completions are written by the vLLM server at {one.rollouts}, whose work is not in these numbers."))
     measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
     print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second); training is taken to reach {EFFICIENCY:.0%} of that.\n"
-          "A forward pass is 2 operations for every weight and token, a backward pass twice that (once with adapters); completions are taken at full length.\n"
+          "A forward pass is 2 operations for every weight and token, a backward pass twice that (once with adapters); what rows of a batch begin with alike\n"
+          "counts once, and completions are taken at full length.\n"
           "A stage without numbers works on what an earlier one makes, or asks a model. Nothing was trained or written.")
     return 0
 

@@ -12,8 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from auditor.errors import InputError
 from auditor.models.resolve import EngineOptions, open_model
 from auditor.schema import user
+from auditor.training import planning
+from auditor.training.core import nets
 from auditor.training.core.batch import Encoder, collate
 from auditor.training.core.nets import PolicyNet
+from auditor.training.core.rollout import EngineSampler
 from auditor.training.pipeline import train
 from auditor.training.planning import Sizes, plan
 from auditor.training.recipe import read_recipe
@@ -52,13 +55,39 @@ def test_operations_of_a_forward_pass(tiny_checkpoint):
     assert expected <= counter.get_total_flops() <= 1.35 * expected
 
 
-def test_steps_and_tokens_are_those_of_the_training(recipe_of, tmp_path):
-    recipe = recipe_of('method = "sft"', 'data = "' + str(tmp_path / "pairs.jsonl") + '"', "batch_size = 4", "epochs = 2.0")
+@pytest.mark.parametrize("lines", [('method = "sft"', "batch_size = 4", "epochs = 2.0"), ('method = "dpo"', "batch_size = 4", "micro_tokens = 64"),
+                                   ('method = "reward"', "batch_size = 3", "max_steps = 2", "held_out = 0.4")])
+def test_steps_and_tokens_are_those_of_the_training(recipe_of, tmp_path, monkeypatch, lines):
+    """Every token that a network reads in training is counted, where it reads it: what rows begin with alike once, padding too."""
+    recipe = recipe_of(*lines, 'data = "' + str(tmp_path / "pairs.jsonl") + '"')
     (planned,) = plan(recipe)
+    counted = []
+    monkeypatch.setattr(nets, "read", lambda lm, batch, read=nets.read: (counted.append(batch.tokens), read(lm, batch))[1])
     (outcome,) = train(recipe, tmp_path / "out")
-    engine = open_model(recipe.model, EngineOptions(pack=False))
-    once = sum(Encoder(engine, 1024).pair("x", [user(f"Say {n}.")], f"{n} it is.").length for n in range(10))
-    assert (planned.examples, planned.topics, planned.steps, planned.tokens) == (10, 5, outcome.steps, 2 * once)
+    assert (planned.examples, planned.topics, planned.steps, planned.tokens) == (10, 5, outcome.steps, sum(counted))
+
+
+def test_a_model_that_does_not_share_beginnings_reads_more(recipe_of, tmp_path, monkeypatch):
+    recipe = recipe_of('method = "dpo"', 'data = "' + str(tmp_path / "pairs.jsonl") + '"')
+    shared = plan(recipe)[0]
+    monkeypatch.setattr(planning, "can_share", lambda config: False)
+    alone = plan(recipe)[0]
+    assert shared.tokens < 0.8 * alone.tokens
+    assert shared.flops < alone.flops
+
+
+def test_the_looks_and_passes_of_ppo_are_those_of_the_training(recipe_of, tmp_path, monkeypatch):
+    """Without an end of sequence all completions have their full length, as the plan takes them."""
+    recipe = recipe_of('method = "ppo"', 'prompts = "' + str(tmp_path / "pairs.jsonl") + '"', "updates = 2", "batch_size = 12", "minibatch_size = 5",
+                       "ppo_epochs = 2", "micro_tokens = 128", "max_new_tokens = 6", "normalise_on = 4", "entropy_floor = 0.0",
+                       "[[stage.reward]]", 'kind = "length"')
+    (planned,) = plan(recipe)
+    counted, written = [], []
+    monkeypatch.setattr(nets, "read", lambda lm, batch, read=nets.read: (counted.append(batch.tokens), read(lm, batch))[1])
+    monkeypatch.setattr(EngineSampler, "__call__", lambda self, *given, write=EngineSampler.__call__: (written.extend(rows := write(self, *given)), rows)[1])
+    train(recipe, tmp_path / "out")
+    assert {len(row.completion) for row in written} == {6}
+    assert planned.tokens == pytest.approx(sum(counted) + sum(row.length for row in written), rel=0.02)  # prompts are taken at their mean length in sampling
 
 
 def test_a_held_out_part_trains_nothing(recipe_of, tmp_path):

@@ -69,10 +69,8 @@ class Batch:
 def collate(rows: Sequence[Encoded], device: Any = "cpu", *, share: bool = False) -> Batch:
     """A batch of ``rows``, in their order. With ``share`` common beginnings are computed once: only for networks whose every layer is
     plain causal attention (:func:`can_share`)."""
-    texts = [(*row.prompt, *row.completion) for row in rows]
-    places = _shared(texts) if share else [(index, list(range(len(text)))) for index, text in enumerate(texts)]
-    width = max(max(path) for _, path in places) + 1
-    count = max(group for group, _ in places) + 1
+    texts, places = _places(rows, share)
+    count, width = _extent(places)
     ids, depths = torch.zeros((count, width), dtype=torch.long), torch.zeros((count, width), dtype=torch.long)
     mask = torch.eye(width, dtype=torch.bool).repeat(count, 1, 1) if share else None
     groups: list[int] = []
@@ -92,6 +90,23 @@ def collate(rows: Sequence[Encoded], device: Any = "cpu", *, share: bool = False
     return Batch(ids=ids.to(device), groups=indices[0], columns=indices[1], targets=targets.to(device),
                  completion_mask=(torch.arange(int(counts.max()))[None, :] < counts[:, None]).to(device), last_groups=indices[2], last_columns=indices[3],
                  depths=depths.to(device) if share else None, mask=mask[:, None].to(device) if mask is not None else None)
+
+
+def computed_tokens(rows: Sequence[Encoded], *, share: bool = False) -> int:
+    """Tokens that a network computes for :func:`collate` of ``rows``, padding included: :attr:`Batch.tokens` without making the batch."""
+    count, width = _extent(_places(rows, share)[1])
+    return count * width
+
+
+def _places(rows: Sequence[Encoded], share: bool) -> tuple[list[tuple[int, ...]], list[tuple[int, list[int]]]]:
+    """The rows' tokens, and the group and the columns of each."""
+    texts = [(*row.prompt, *row.completion) for row in rows]
+    return texts, _shared(texts) if share else [(index, list(range(len(text)))) for index, text in enumerate(texts)]
+
+
+def _extent(places: Sequence[tuple[int, list[int]]]) -> tuple[int, int]:
+    """Groups, and columns of the widest."""
+    return max(group for group, _ in places) + 1, max(max(path) for _, path in places) + 1
 
 
 def _shared(texts: Sequence[tuple[int, ...]]) -> list[tuple[int, list[int]]]:

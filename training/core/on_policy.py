@@ -96,7 +96,7 @@ class Rules:
 def prompts_at(count: int, seed: int, update: int, size: int) -> list[tuple[int, int]]:
     """(pass, index) of the prompts, ``count`` in all, of one update (0-based) of ``size`` completions: a function of the seed and the update alone."""
     places = [divmod(place, count) for place in range(update * size, (update + 1) * size)]
-    passes = {epoch: order(count, seed, epoch) for epoch, _ in places}
+    passes = {epoch: order(count, seed, epoch) for epoch in {epoch for epoch, _ in places}}
     return [(epoch, passes[epoch][index]) for epoch, index in places]
 
 
