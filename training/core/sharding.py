@@ -91,7 +91,7 @@ def divided(net: nn.Module, mesh: Any) -> Shards:
 
 def gathered(value: torch.Tensor) -> torch.Tensor:
     """A tensor of its own: of all ranks' parts where it is in parts (every rank then calls this), else the same."""
-    return value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
+    return value.full_tensor().detach() if isinstance(value, DTensor) else value.detach()
 
 
 def like(value: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
