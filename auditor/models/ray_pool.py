@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 WAITING = 2  # calls of a worker at once: while one is running the next one lies ready
 LIVES = 3  # workers that may die over one call, or on end in one seat
 PATIENCE = 300.0  # seconds until a cluster must have had room for a worker
-TELL = 15.0  # seconds after which a wait is told
+TELL = 30.0  # seconds after which a wait is told
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +60,8 @@ class Pool:
         self.queue: deque[Call] = deque()
         self.reference: Opened | None = None  # what the first worker holds
         self.deaths = 0
-        self.alone_since: float | None = None  # when there was last a worker to ask
-        self.told = time.monotonic()
+        self.waited_since: float | None = None  # how long workers have been waited for, with nothing else under way
+        self.told = 0.0
         self.seats = [Seat(number) for number in range(shape.workers)]
         cluster.gpus_taken += shape.gpus * shape.workers
         try:
@@ -96,6 +96,7 @@ class Pool:
         if call in self.queue:  # what is waited for goes first
             self.queue.remove(call)
             self.queue.appendleft(call)
+        self._collect(0)  # what came back since, so that no worker goes without
         while not call.done:
             self._hand_out()
             self._collect()
@@ -114,12 +115,12 @@ class Pool:
     def _make(self, seat: Seat, call: Call) -> None:
         seat.calls[getattr(seat.actor, call.method).remote(*call.arguments)] = call
 
-    def _collect(self) -> None:
-        """Wait until something comes back, and take it."""
+    def _collect(self, patience: float = 1.0) -> None:
+        """Take what has come back; with ``patience`` (seconds) wait for one."""
         waited = {reference: seat for seat in self.seats for reference in seat.calls}
-        if not waited:
+        if not waited and not any(seat.opened for seat in self.seats):
             raise self._nobody()
-        ready, _ = self.ray.wait(list(waited), num_returns=1, timeout=1.0)
+        ready, _ = self.ray.wait(list(waited), num_returns=1 if patience else len(waited), timeout=patience) if waited else ([], [])
         for reference in ready:
             self._take(waited[reference], reference)
         self._mind()
@@ -195,19 +196,17 @@ class Pool:
         """Tell of a cluster that has no room for the workers; give up where none is there for too long."""
         now = time.monotonic()
         homeless = [seat for seat in self.seats if not seat.place and not seat.closed]
-        busy = any(seat.opened or (seat.place and not seat.closed) for seat in self.seats)
-        started = self.reference is not None and any(seat.opened for seat in self.seats)
-        if not homeless or (busy and started and self._is_asking()):
-            self.alone_since = None
+        if not homeless or self._is_asking():
+            self.waited_since = None
             return
-        self.alone_since = self.alone_since or now
-        if now - max(self.told, self.alone_since) > TELL:
+        self.waited_since = self.waited_since or now
+        if now - max(self.told, self.waited_since) > TELL:
             self.told = now
-            logger.warning("%d of %d workers wait for room on the cluster (each needs %d processors, %g GPUs)", len(homeless), len(self.seats),
-                           self.shape.cpus, self.shape.gpus)
-        if now - self.alone_since > PATIENCE:
-            raise EngineError(f"the cluster had no room for {len(homeless)} of {len(self.seats)} workers in {PATIENCE:.0f} s; pass fewer --workers, or wait "
-                              "until others have finished")
+            logger.warning("%d of %d workers are not started yet; where the cluster is busy they wait for room (%d processors and %g GPUs each)",
+                           len(homeless), len(self.seats), self.shape.cpus, self.shape.gpus)
+        if now - self.waited_since > PATIENCE:
+            raise EngineError(f"the cluster had no room for {len(homeless)} of {len(self.seats)} workers in {PATIENCE:.0f} s; pass fewer --workers, or "
+                              "wait until others have finished")
 
     def _is_asking(self) -> bool:
         return any(call.method not in ("place", "open") for seat in self.seats for call in seat.calls.values())

@@ -1,10 +1,11 @@
-"""`auditor run ray:…` as a user meets it: clean JSON, the same numbers, nothing left behind, Ctrl-C and then on with another number of workers."""
+"""`auditor run ray:…` as a user meets it: clean JSON, the same numbers, nothing left behind, Ctrl-C and then on with one worker of a cluster."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 pytestmark = pytest.mark.cli
-RUN = ("--suite", "confidence", "--limit", "8", "--batch-size", "2", "--format", "json")
+RUN = ("--suite", "confidence", "--limit", "8", "--batch-size", "2", "--threads", "1", "--format", "json")
 FINE = (0, 1, 4)
 
 
@@ -47,7 +48,7 @@ def wait_for(condition, running):
     deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
-        assert running.poll() is None, running.stderr.read()
+        assert running.poll() is None, running.stderr and running.stderr.read()
         time.sleep(0.02)
 
 
@@ -60,7 +61,26 @@ def all_gone(processes):
     return not [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_interrupted_and_resumed_with_other_workers_and_the_engine_s_own_numbers(tiny_checkpoint, tmp_path, temporary):
+@pytest.fixture
+def cluster():
+    """The address of a cluster of its own on this machine's loopback address."""
+    with socket.socket() as line, tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        line.bind(("127.0.0.1", 0))
+        port = line.getsockname()[1]
+        line.close()
+        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
+        head = subprocess.Popen([str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1",
+                                 "--num-cpus=2", "--include-dashboard=false", f"--temp-dir={folder}"], env={**os.environ, **quiet},
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: list(Path(folder).glob("session_*/sockets/raylet")), head)
+        yield f"127.0.0.1:{port}"
+        below = psutil.Process(head.pid).children(recursive=True)
+        head.terminate()
+        head.wait(timeout=60)
+        assert all_gone(below)
+
+
+def test_interrupted_and_resumed_on_a_cluster_with_the_engine_s_own_numbers(tiny_checkpoint, cluster, tmp_path, temporary):
     running = start("run", f"ray:{tiny_checkpoint}", "--workers", "2", *RUN, cwd=tmp_path, temporary=temporary)
     wait_for(lambda: asked(tmp_path), running)
     below = psutil.Process(running.pid).children(recursive=True)
@@ -76,9 +96,10 @@ def test_interrupted_and_resumed_with_other_workers_and_the_engine_s_own_numbers
     assert all_gone(below)
     assert not list(temporary.iterdir())
 
-    resumed = start("run", "--resume", run_id, "--workers", "1", "--format", "json", cwd=tmp_path, temporary=temporary)
+    resumed = start("run", "--resume", run_id, "--workers", "1", "--ray-address", cluster, "--format", "json", cwd=tmp_path, temporary=temporary)
     out, said = finish(resumed)
     assert resumed.returncode in FINE, said
+    assert "1 worker on 1 machine" in said
     found = json.loads(out)
     assert (found["run_id"], found["status"]) == (run_id, "done")
     assert found["spec"]["model"]["engine"] == "ray/hf/cpu/packed"

@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from auditor.engine.audit import AuditOptions, prepare, workers
 from auditor.engine.drift import measure_drift
 from auditor.errors import EngineError, InputError, ModelError
 from auditor.models import ray_pool
@@ -100,6 +101,15 @@ def test_drift_is_measured_in_a_worker_and_other_weights_are_refused(model, own_
     os.kill(rayed.pool.seats[0].place.pid, signal.SIGKILL)
     with pytest.raises(ModelError, match="does not hold the same model as the first one: weights_hash"):
         rayed.plan([])
+
+
+def test_a_judge_on_workers_beside_a_model_without(model, plain, tiny_checkpoint, tmp_path):
+    options = AuditOptions(model=str(tiny_checkpoint), judge=f"ray:{tiny_checkpoint}", db=tmp_path / "a.duckdb", suites=("confidence",), limit=4,
+                           engine=EngineOptions(ray=RayOptions(workers=1)))
+    prepared = prepare(options)
+    assert (prepared.model.spec.engine, prepared.judge_model.spec.engine) == (plain.spec.engine, f"ray/{plain.spec.engine}")
+    assert not prepared.spec.judge_is_independent  # the same weights, whatever runs them
+    assert workers(prepared)["workers_used"] == prepared.ray.workers == 1
 
 
 @pytest.mark.parametrize(("options", "says"), [(RayOptions(gpus=1), "do not fit"), (RayOptions(gpus=2), "the built-in engine uses one GPU")])
