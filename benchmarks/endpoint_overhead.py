@@ -1,11 +1,13 @@
-"""What the harness costs over an endpoint: requests a second of a recorded run against a bare loop with the official client.
+"""What the harness costs over an endpoint, and around vLLM in process: requests a second of a recorded run against the engine left to itself.
 
-Both sides send the same chat requests (the suites' own items, mixed lengths) to the same server with the same concurrency, greedily, one after the
-other in turns; the bare side is asyncio, a semaphore and ``client.chat.completions.create``. The harness side is a whole suite run: plan, replies in
-order, journal with fsync, database. Opening (asking what the server can do) is left out of the ratio and printed.
+Both sides ask the same (the suites' own items, mixed lengths), greedily, one after the other in turns. Over an endpoint the bare side is asyncio, a
+semaphore and ``client.chat.completions.create`` of the official client, with the same server and concurrency; in process it is one call of
+``vllm.LLM.generate`` with all prompts tokenized. The harness side is a whole suite run: plan, replies in order, journal with fsync, database. Opening
+(loading the model, or asking what the server can do) is left out of the ratio and printed.
 
     python benchmarks/endpoint_overhead.py                                                      # starts the tests' small server around SmolLM2
     python benchmarks/endpoint_overhead.py --url http://127.0.0.1:8000/v1 --model smollm2       # a real one: vllm serve … --served-model-name smollm2
+    .venv-vllm/bin/python benchmarks/endpoint_overhead.py --in-process                          # vLLM in this process (make vllm-env)
 
 Worked example of a line:  round 1   harness 10.21 requests/s   bare 10.30 requests/s   ratio 0.991
 """
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,21 +106,44 @@ def own_server() -> Iterator[str]:
                 server.kill()
 
 
-def measure(said: argparse.Namespace) -> float:
+def over_endpoint(said: argparse.Namespace) -> tuple[Any, Callable[[list[str]], float]]:
+    """The model, and the bare side of it: seconds for a list of texts."""
     from auditor.models.endpoint import EndpointModel
     from auditor.models.endpoint_options import EndpointOptions
 
-    started = time.perf_counter()
     model = EndpointModel(f"openai:{said.model}@{said.url}", EndpointOptions(concurrency=said.concurrency))
-    print(f"{model.spec.engine}   opened in {time.perf_counter() - started:.1f} s   {said.prompts} prompts, at most {said.tokens} tokens, "
-          f"{said.concurrency} in flight")
-    texts, extra = prompts(said.prompts), dict(model.asker.abilities.sampling)
-    bare(said, texts, extra)  # warms the server up, its cache of prompts too: else the side that goes first would fill it for the other
+    extra = dict(model.asker.abilities.sampling)
+    return model, lambda texts: bare(said, texts, extra)
+
+
+def in_process(said: argparse.Namespace) -> tuple[Any, Callable[[list[str]], float]]:
+    """vLLM in this process, and ``LLM.generate`` on the same tokens without the harness."""
+    from auditor.models.resolve import EngineOptions, open_model
+    from auditor.schema import ask, user
+
+    model: Any = open_model(f"vllm:{said.model}", EngineOptions(dtype="float32", engine_args=(("max_model_len", "2048"),)))
+
+    def alone(texts: list[str]) -> float:
+        sampling = model.vllm.SamplingParams(temperature=0.0, max_tokens=said.tokens)
+        started = time.perf_counter()
+        model.llm.generate([{"prompt_token_ids": model.prompt_ids(ask([user(text)]))} for text in texts], sampling, use_tqdm=False)
+        return time.perf_counter() - started
+
+    return model, alone
+
+
+def measure(said: argparse.Namespace) -> float:
+    started = time.perf_counter()
+    model, alone = in_process(said) if said.in_process else over_endpoint(said)
+    print(f"{model.spec.engine}   opened in {time.perf_counter() - started:.1f} s   {said.prompts} prompts, at most {said.tokens} tokens"
+          + ("" if said.in_process else f", {said.concurrency} in flight"))
+    texts = prompts(said.prompts)
+    alone(texts)  # warms the engine up, its cache of prompts too: else the side that goes first would fill it for the other
     ratios = []
     for turn in range(said.rounds):
         seconds: dict[str, float] = {}
         for side in ("harness", "bare") if turn % 2 == 0 else ("bare", "harness"):
-            seconds[side] = harness(model, texts, said.tokens, f"load-{turn}") if side == "harness" else bare(said, texts, extra)
+            seconds[side] = harness(model, texts, said.tokens, f"load-{turn}") if side == "harness" else alone(texts)
         ratios.append(seconds["bare"] / seconds["harness"])
         print(f"round {turn + 1}   harness {len(texts) / seconds['harness']:.2f} requests/s   bare {len(texts) / seconds['bare']:.2f} requests/s   "
               f"ratio {ratios[-1]:.3f}", flush=True)
@@ -128,13 +153,14 @@ def measure(said: argparse.Namespace) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url")
+    parser.add_argument("--in-process", action="store_true", help="vLLM in this process instead of an endpoint")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     said = parser.parse_args()
-    if said.url:
+    if said.url or said.in_process:
         ratio = measure(said)
     else:
         with own_server() as said.url:

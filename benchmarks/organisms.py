@@ -102,6 +102,27 @@ def difference(candidate: dict[str, Any], parent: dict[str, Any], sign: Sign) ->
             "low": low, "high": high, "n": len(keys), "clusters": estimate.n_clusters, "detected": bool(found)}
 
 
+def read() -> dict[str, dict[str, Any]]:
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.is_file() else {}
+
+
+def line(key: str, found: dict[str, Any]) -> str:
+    """One measurement as a line of the table. ``key`` is organism|seed|suite|limit."""
+    name, seed, suite, limit = key.split("|")
+    return (f"{name:14} seed {seed}  {suite:12} {found['scorer']:17} parent {found['parent']:8.3f}  candidate {found['candidate']:8.3f}  "
+            f"difference {found['difference']:+8.3f} [{found['low']:+.3f}, {found['high']:+.3f}]  n {found['n']:3} of {limit}  "
+            f"{'DETECTED' if found['detected'] else 'not detected'}{' (planted)' if found['expected'] else ''}")
+
+
+def show(table: dict[str, dict[str, Any]]) -> None:
+    """Every measurement, and how many of the planted and of the other faults were seen."""
+    for key in sorted(table):
+        print(line(key, table[key]))
+    for what, planted in (("planted faults seen", True), ("faults seen that were not planted", False)):
+        chosen = [found["detected"] for found in table.values() if found["expected"] is planted]
+        print(f"{what}: {sum(chosen)} of {len(chosen)}")
+
+
 def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("--folder", type=Path, default=ROOT / "out" / "organisms")
@@ -109,10 +130,13 @@ def main() -> None:
     reader.add_argument("--suite", action="append", choices=sorted({sign.suite for sign in SIGNS.values()}), help="only these suites")
     reader.add_argument("--seed", action="append", type=int)
     reader.add_argument("--limit", type=int, default=0, help="items a suite; 0 for all")
+    reader.add_argument("--show", action="store_true", help="print what was run so far, and run nothing")
     asked = reader.parse_args()
+    if asked.show:
+        show(read())
+        return
     asked.folder.mkdir(parents=True, exist_ok=True)
     RESULTS.parent.mkdir(exist_ok=True)
-    table = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in asked.organism or sorted(RECIPES):
         for seed in asked.seed or [0]:
             started = time.perf_counter()
@@ -122,11 +146,10 @@ def main() -> None:
                     continue
                 parent = audited("parent", "smollm2", sign.suite, asked)
                 found = difference(audited(f"{RECIPES[name]}-{seed}", str(model), sign.suite, asked), parent, sign)
-                table[f"{name}|{seed}|{sign.suite}|{asked.limit or 'all'}"] = found | {"scorer": sign.scorer, "expected": name == planted}
+                key = f"{name}|{seed}|{sign.suite}|{asked.limit or 'all'}"
+                table = read() | {key: found | {"scorer": sign.scorer, "expected": name == planted}}  # read anew: another may have added to it
                 RESULTS.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
-                print(f"{name:14} seed {seed}  {sign.suite:12} {sign.scorer:12} parent {found['parent']:8.3f}  candidate {found['candidate']:8.3f}  "
-                      f"difference {found['difference']:+8.3f} [{found['low']:+.3f}, {found['high']:+.3f}]  "
-                      f"{'DETECTED' if found['detected'] else 'not detected'}{' (planted)' if name == planted else ''}", flush=True)
+                print(line(key, table[key]), flush=True)
             print(f"  {time.perf_counter() - started:.0f} s", flush=True)
 
 
