@@ -61,7 +61,7 @@ def test_weights_that_stayed_behind_stop_the_run(train, monkeypatch, tmp_path):
 
     monkeypatch.setattr(rollout_server, "save_adapter", once)
     with pytest.raises(TrainingError, match="does not serve this policy"):
-        train()
+        train(max_new_tokens=6)
     assert [step["step"] for step in read_steps(tmp_path / "steps.jsonl")] == [1]
 
 
@@ -76,11 +76,12 @@ def test_what_ends_by_itself_ends_with_a_stop_token(vllm_server, tmp_path):
     engine = run.open("smollm2")
     sampler = open_sampler(config, run, engine, policy_net(engine, config, 0), 100)
     ids = tuple(engine.prompt_ids(Request(kind="generate", messages=(user("Say only the word yes."),))))
-    drawn = [sampler([(f"row {n}", ids) for n in range(6)], Sampling(max_new_tokens=24), 0) for _ in range(2)]
-    ended = [row for row in drawn[0] if row.completion[-1] in engine.stop_tokens]
+    drawn = sampler([(f"row {n}", ids) for n in range(6)], Sampling(max_new_tokens=24), 0)
+    ended = [row for row in drawn if row.completion[-1] in engine.stop_tokens]
     assert ended
-    assert not [row for row in drawn[0] if engine.stop_tokens & set(row.completion[:-1])]
-    assert all(len(row.completion) == 24 for row in drawn[0] if row not in ended)
-    assert len({row.completion for row in drawn[0]}) > 3
-    assert sum(a.completion == b.completion for a, b in zip(*drawn, strict=True)) >= 5  # a draw may flip by rounding
+    assert not [row for row in drawn if engine.stop_tokens & set(row.completion[:-1])]
+    assert all(len(row.completion) == 24 for row in drawn if row not in ended)
+    assert len({row.completion for row in drawn}) > 3
+    again = sampler([(f"row {n}", ids) for n in (3, 1)], Sampling(max_new_tokens=24), 0)
+    assert any(row.completion == drawn[n].completion for n, row in zip((3, 1), again, strict=True))  # one of them may flip by rounding
     sampler.close()
