@@ -79,13 +79,6 @@ def test_the_response_cache_knows_the_replies_of_the_engine_itself(model, plain,
     assert dict(first).items() <= dict(both[1]).items()
 
 
-def test_weights_that_a_worker_cannot_load(model, own_checkpoint):
-    weights = own_checkpoint / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"^cannot load .*checkpoint"):
-        open_model(f"ray:{own_checkpoint}", EngineOptions(ray=RayOptions(workers=2)))
-
-
 def test_drift_is_measured_in_a_worker_and_other_weights_are_refused(model, own_checkpoint, tiny_checkpoint, caplog):
     options = EngineOptions(dtype="bfloat16")
     samples = [Sample(id=str(place), messages=(user(f"word {place}"),), cluster_id="c") for place in range(4)]
