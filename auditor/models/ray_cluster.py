@@ -82,7 +82,7 @@ def import_ray(settings: Mapping[str, str]) -> Any:
     except ImportError as error:
         raise ModelError(MISSING if getattr(error, "name", None) == "ray" else f"Ray cannot be imported: {error}; install it anew") from None
     if earlier and not ray.is_initialized():
-        ray._raylet.Config.initialize("")  # as ray.init itself does where it turns tokens on
+        ray._raylet.Config.initialize("")  # type: ignore[attr-defined]  # as ray.init itself does where it turns tokens on
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = not LOOPBACK.keys() & settings.keys()
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     return ray
