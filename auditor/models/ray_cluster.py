@@ -55,7 +55,7 @@ class Cluster:
                 has = node["Resources"]
                 used = min(taken, has.get("GPU", 0.0))
                 taken -= used
-                found.append(Machine(name=node["NodeManagerHostname"], cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0) - used))
+                found.append(Machine(name=node["NodeManagerHostname"], cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0) - used, taken=used))
         return found
 
     def close(self) -> None:

@@ -44,11 +44,12 @@ class RayOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A machine of a cluster and what it has."""
+    """A machine of a cluster and what it has. ``gpus`` are those left, ``taken`` those of workers that this process started before."""
 
     name: str
     cpus: float
     gpus: float
+    taken: float = 0.0
 
     def holds(self, cpus: float, gpus: float) -> int:
         """How many workers of that size."""
@@ -80,7 +81,7 @@ def shape(options: RayOptions, machines: Sequence[Machine], *, parallel: int, th
     ``parallel``: GPUs that one engine uses; 0 where it is the built-in one, which uses one. ``threads``: as typed. ``local_threads``: what the
     workers of this machine share where Ray was started here, None on a cluster. Raises InputError where they do not fit.
     """
-    total = sum(machine.gpus for machine in machines)
+    total = sum(machine.gpus + machine.taken for machine in machines)  # where the model has taken all, its judge must not fall back to processors
     gpus = options.gpus if options.gpus is not None else float(max(parallel, 1) if total else 0)
     if gpus > 1 and not parallel:
         raise InputError(f"--worker-gpus {gpus:g}: the built-in engine uses one GPU; more are for ray:vllm: with --engine-arg tensor_parallel_size={gpus:g}")

@@ -41,6 +41,7 @@ def test_shapes(options, machines, more, expected):
     (RayOptions(workers=13), PLAIN, None, "13 workers of 1 threads each do not fit"),
     (RayOptions(workers=2), PLAIN, 8, "2 workers of 8 threads each do not fit"),
     (RayOptions(gpus=0.5), PLAIN, None, "do not fit"),
+    (RayOptions(), (Machine(name="a", cpus=8, gpus=0, taken=1),), None, "1 workers of 1 GPUs each do not fit"),  # a judge behind a model that has them all
 ])
 def test_what_does_not_fit(options, machines, threads, says):
     with pytest.raises(InputError, match=says):
