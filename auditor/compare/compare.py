@@ -34,12 +34,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """One candidate's metrics, tested."""
+    """One candidate's metrics, tested. ``dropped``: those that the baseline has in suites that the candidate did not run."""
 
     chosen: Chosen
     measured: tuple[Measured, ...]
     not_compared: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    dropped: frozenset[str]
 
 
 def compare(chosen: Sequence[Chosen], question: Question) -> Comparison:
@@ -63,7 +64,8 @@ def compare(chosen: Sequence[Chosen], question: Question) -> Comparison:
     good = directions(policy.rules) if policy else {}
     found = [_measured(runs, baseline, one, good, part) for one, part in zip(candidates, shared, strict=True)]
     if policy is None:
-        policy = default_policy([key for key in question.headlines if key in _expected(found)])
+        expected = _expected(found)
+        policy = default_policy([key for key in question.headlines if key in expected and (not question.only or _suite_of(key) in question.only)])
     _check_directions(policy, found)
     against = [_against(part, baseline, policy, question, p) for part, p in zip(found, _adjusted(found, policy), strict=True)]
     return Comparison(
@@ -83,7 +85,8 @@ def _measured(runs: Runs, baseline: Chosen, candidate: Chosen, good: Mapping[str
     every = [one for suite in suites for one in measure(runs, baseline, candidate, suite, good)]
     sizes = [_overlap(runs, baseline, candidate, suite) for suite in suites]
     return _Found(chosen=candidate, measured=tuple(one for one in every if isinstance(one, Measured)),
-                  not_compared=tuple(one for one in every if not isinstance(one, Measured)), notes=(*notes, *filter(None, sizes)))
+                  not_compared=tuple(one for one in every if not isinstance(one, Measured)), notes=(*notes, *filter(None, sizes)),
+                  dropped=frozenset(one.key for one in runs.metrics(baseline) if one.value is not None and one.suite not in candidate.run.spec.suites))
 
 
 def _overlap(runs: Runs, baseline: Chosen, candidate: Chosen, suite: str) -> str:
@@ -95,9 +98,15 @@ def _overlap(runs: Runs, baseline: Chosen, candidate: Chosen, suite: str) -> str
             f"{len(theirs - ours):,} only in the candidate are not")
 
 
+def _suite_of(key: str) -> str:
+    return key.partition(".")[0]
+
+
 def _expected(found: Sequence[_Found]) -> set[str]:
-    """The metrics that were compared, and those that only a candidate lacks: a number that was lost is an open question, not one never asked."""
-    return {key for part in found for key in (*(one.metric.key for one in part.measured), *(key for key, why in part.not_compared if why.startswith(LOST)))}
+    """The metrics that were compared, and those that only a candidate lacks, alone or with their whole suite: a number that was lost is an open
+    question, not one never asked."""
+    return {key for part in found for key in (*(one.metric.key for one in part.measured), *(key for key, why in part.not_compared if why.startswith(LOST)),
+                                              *part.dropped)}
 
 
 def _check_directions(policy: Policy, found: Sequence[_Found]) -> None:
@@ -133,17 +142,12 @@ def _against(part: _Found, baseline: Chosen, policy: Policy, question: Question,
     for rule in policy.rules:
         one = measured.get(rule.metric)
         what: Difference | str = difference_of(one, adjusted[rule.metric], rule.margin) if one else reasons.get(rule.metric, "its suite is not in both runs")
-        decisions.append(decision(rule, what, one, part.chosen, lost=_lost(rule.metric, reasons.get(rule.metric, ""), baseline, part.chosen)))
+        lost = rule.metric in part.dropped or reasons.get(rule.metric, "").startswith(LOST)
+        decisions.append(decision(rule, what, one, part.chosen, lost=lost))
     changes = most_changed(most_important(list(differences.values()), decisions), part.measured, (baseline, part.chosen), question.hidden)
     return Against(run=part.chosen.facts, decisions=tuple(decisions), differences=tuple(differences.values()), not_compared=part.not_compared,
                    notes=part.notes, changes=changes,
                    exit_code=exit_code(decisions, question.strict, evidence=baseline.run.evidence and part.chosen.run.evidence))
-
-
-def _lost(metric: str, reason: str, baseline: Chosen, candidate: Chosen) -> bool:
-    """Whether the baseline has a measurement that the candidate lacks, alone or with its whole suite."""
-    suite = metric.partition(".")[0]
-    return reason.startswith(LOST) or (suite in baseline.run.spec.suites and suite not in candidate.run.spec.suites)
 
 
 def _by_metric(found: Sequence[_Found], policy: Policy) -> dict[str, list[Measured]]:

@@ -35,6 +35,7 @@ class Made:
     prompt: str = "question {}?"
     epochs: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Sequence[str]] = field(default_factory=dict)  # measurements of further suites, by suite
 
 
 def write_run(db: Path, made: Made) -> Path:
@@ -66,6 +67,7 @@ def write_run(db: Path, made: Made) -> Path:
         writer.replies(suite, "model", replies)
         writer.scores(suite, scores)
         writer.metrics([replace(metric, **made.extra) for metric in metrics])
+        writer.metrics([replace(metrics[0], suite=other, name=name) for other, names in made.more.items() for name in names])
         writer.finish()
     return db
 

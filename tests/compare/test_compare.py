@@ -249,6 +249,20 @@ def test_a_headline_number_that_only_the_candidate_lacks_is_an_open_question(mak
     assert lenient.exit_code == 4  # what the baseline has and the candidate dropped is open without --strict too
 
 
+def test_a_suite_that_the_candidate_did_not_run_is_an_open_question(make, tmp_path):
+    """Else a candidate would pass by not being asked. --suite says which of them are meant."""
+    both = replace(make.spec, suites=("refusal", "verbosity"), suite_versions=("1", "1"))
+    whole = make.made(refused=make.none, words=make.words, spec=both, more={"verbosity": ("limit_kept",)})
+    part = make.made(refused=make.none, words=make.words - 4)
+    headlines = ("refusal.mean_words", "verbosity.limit_kept", "verbosity.never_measured")
+    found = make.compare(tmp_path, whole, part, Question(headlines=headlines))
+    assert [(one.rule.metric, one.decided, one.lost) for one in only(found).decisions] == [
+        ("refusal.mean_words", "pass", False), ("verbosity.limit_kept", "not_assessed", True)]
+    assert found.exit_code == 4
+    (tmp_path / "meant").mkdir()
+    assert make.compare(tmp_path / "meant", whole, part, Question(headlines=headlines, only=("refusal",))).exit_code == 0
+
+
 def test_a_run_that_was_scored_again_can_be_compared(make, tmp_path):
     again = replace(make.spec, sampling={**make.spec.sampling, "scored_from": "earlier", "cache": True})
     found = make.compare(tmp_path, make.made(refused=make.none), make.made(refused=make.none, spec=again))
