@@ -22,7 +22,7 @@ def junit(comparison: Comparison) -> str:
 
 
 def _suite(against: Against, comparison: Comparison) -> ElementTree.Element:
-    cases = [_case(one, comparison.strict) for one in rows.decisions(against)]
+    cases = [_case(one, comparison.strict) for one in rows.decisions(against)] + _evidence(rows.part_only(comparison, against))
     counts = {kind: str(sum(case.find(kind) is not None for case in cases)) for kind in ("failure", "skipped")}
     letters = comparison.letters
     name = f"{letters[against.run.run_id]} against A: {against.run.run_id} on {against.run.model}"
@@ -34,6 +34,15 @@ def _suite(against: Against, comparison: Comparison) -> ElementTree.Element:
         ElementTree.SubElement(properties, "property", name=key, value=visible(value))
     suite.extend(cases)
     return suite
+
+
+def _evidence(problem: str) -> list[ElementTree.Element]:
+    """A failed case where a run asked only a part of the items: the exit code says no more than whoever reads this alone."""
+    if not problem:
+        return []
+    case = ElementTree.Element("testcase", classname="runs", name="evidence", time="0")
+    ElementTree.SubElement(case, "failure", message=problem, type="not_assessed").text = problem
+    return [case]
 
 
 def _case(one: Decision, strict: bool) -> ElementTree.Element:

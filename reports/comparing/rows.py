@@ -13,7 +13,8 @@ DECIDED: dict[Decided, str] = {"fail": "fails", "inconclusive": "inconclusive", 
 OUTCOMES: dict[Outcome, str] = {"worse": "worse", "better": "better", "equivalent": "equivalent", "inconclusive": "inconclusive"}
 DECISION_HEADERS = ("Gate", "Measurement", "Baseline", "Candidate", "Gain (95 % interval)", "Test, margin", "p adj.", "Detectable", "Pairs", "Because")
 DIFFERENCE_HEADERS = ("Outcome", "Measurement", "Baseline", "Candidate", "Gain (95 % interval)", "Margin", "p adj.", "Detectable", "Pairs", "Notes")
-EXITS = {0: "passes", 1: "FAILS", 4: "is UNDECIDED"}
+UNDECIDED = 4
+EXITS = {0: "passes", 1: "FAILS", UNDECIDED: "is UNDECIDED"}
 MODEL = 60
 
 
@@ -30,7 +31,14 @@ def headline(comparison: Comparison) -> str:
     total = numbers.plural(len(decisions), "required criterion", "required criteria")
     several = f" over {len(comparison.candidates)} candidates" if len(comparison.candidates) > 1 else ""
     strict = " (strict)" if comparison.strict else ""
-    return f"The gate {EXITS[comparison.exit_code]}{strict}: of {total}{several} {', '.join(parts)}."
+    reasons = dict.fromkeys(filter(None, (part_only(comparison, one) for one in comparison.candidates if one.exit_code == UNDECIDED)))
+    return " ".join([f"The gate {EXITS[comparison.exit_code]}{strict}: of {total}{several} {', '.join(parts)}.", *reasons])
+
+
+def part_only(comparison: Comparison, against: Against) -> str:
+    """Why a strict gate passes no run on a part of the items; "" where it may pass."""
+    parts = [who for who, run in (("baseline", comparison.baseline), ("candidate", against.run)) if not run.evidence]
+    return f"NOT EVIDENCE: the {' and the '.join(parts)} asked only a part of the items." if parts and comparison.strict else ""
 
 
 def run_line(run: RunFacts, letter: str) -> str:

@@ -16,6 +16,7 @@ from auditor.compare.result import Policy, Rule
 from auditor.reports.comparing.junit import junit
 from auditor.reports.comparing.markdown import as_json, fenced, markdown, plain
 from auditor.reports.comparing.page import page
+from auditor.reports.comparing.rows import headline
 from auditor.schema import ModelSpec
 
 HOSTILE = ("<script>window.__pwned = 1</script><img src=x onerror='1'> ]]> &amp; \u202egnp.txt\u202c \u200bzero \x1b[31mred\x1b[0m \x00nul\n"
@@ -62,6 +63,19 @@ def test_junit_is_xml_with_a_case_for_each_criterion(found):
     assert re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", text) is None
     strict = ElementTree.fromstring(junit(replace(found, strict=True)))
     assert strict[0].get("failures") == "2"  # an advisory criterion never fails
+
+
+def test_a_strict_gate_says_that_a_part_of_the_items_is_no_evidence(found):
+    """Whoever reads JUnit alone must not see a pass where the exit code is none."""
+    against = replace(found.candidates[0], exit_code=4, run=replace(found.candidates[0].run, evidence=False))
+    part = replace(found, strict=True, exit_code=4, candidates=(against,))
+    assert headline(part).endswith("NOT EVIDENCE: the candidate asked only a part of the items.")
+    (suite,) = ElementTree.fromstring(junit(part))
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "3")
+    assert suite.find("testcase[@name='evidence']/failure") is not None
+    for other in (replace(part, strict=False), replace(part, candidates=(replace(against, run=found.candidates[0].run),))):
+        assert "EVIDENCE" not in headline(other)
+        assert ElementTree.fromstring(junit(other)).find(".//testcase[@name='evidence']") is None
 
 
 def test_markdown_is_not_taken_over(found):
