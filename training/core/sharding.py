@@ -20,12 +20,16 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from auditor.errors import InputError
 
+UNKNOWN = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
 # Settings of accelerate's that would change what is computed where, and what to do instead.
 OTHERS = {"FSDP_OFFLOAD_PARAMS": "leave parameters on their device", "FSDP_ACTIVATION_CHECKPOINTING": "set gradient_checkpointing = true in the recipe"}
 
 
 def asked() -> bool:
-    """Whether ``accelerate launch`` was told to shard. Raises InputError for FSDP1 and for settings that there are not."""
+    """Whether ``accelerate launch`` was told to shard. Raises InputError for FSDP1, DeepSpeed, Megatron-LM and for settings that there are not."""
+    for name, kind in UNKNOWN.items():
+        if os.environ.get(name, "false").lower() == "true":
+            raise InputError(f"accelerate was told to use {kind}, which training does not know; pass --use_fsdp --fsdp_version 2 instead, or --multi_gpu")
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
         return False
     version = os.environ.get("FSDP_VERSION", "1")

@@ -25,7 +25,8 @@ class World:
         from accelerate import Accelerator
 
         asked = sharding.asked()
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        # The recipe says what is computed in which type; told so by its launcher, accelerate would wrap DDP's forward passes in another.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         self.rank = int(self.accelerator.process_index)
         self.size = int(self.accelerator.num_processes)
         self.device = self.accelerator.device
