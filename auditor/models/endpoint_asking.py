@@ -135,10 +135,11 @@ class Asker:
         usage, reason = counted
         answer, reasoning = (text, thought) if thought else split_reasoning(text, opened=self.abilities.opened)
         usage = await self._apart(usage, answer, reasoning)
+        whole = answer
         for stop in request.sampling.stop:
             answer = answer.partition(stop)[0]
         return Generation(**place_of(request, self.name), text=answer, reasoning=reasoning, usage=usage,
-                          finish_reason="length" if reason == "length" else "stop")
+                          finish_reason="length" if reason == "length" and answer == whole else "stop")
 
     # -- options ------------------------------------------------------------------------------------------------------------
 

@@ -123,13 +123,14 @@ class VLLMModel:
 
     def _finish(self, request: Request, prompt: list[int], output: Any) -> Generation:
         opened = render(self.tokenizer, self.template, request.messages).rstrip().endswith("<think>")
-        answer, reasoning = split_reasoning(output.text, opened=opened)
+        whole, reasoning = split_reasoning(output.text, opened=opened)
+        answer = whole
         for stop in request.sampling.stop:
             answer = answer.partition(stop)[0]
         inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"]) if reasoning else 0
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=max(0, len(output.token_ids) - inside), reasoning_tokens=inside)
         return Generation(**place_of(request, self.spec.uri), text=answer, reasoning=reasoning, usage=usage,
-                          finish_reason="stop" if output.finish_reason == "stop" else "length")
+                          finish_reason="stop" if output.finish_reason == "stop" or answer != whole else "length")
 
     def _score(self, chosen: Sequence[tuple[Request, list[int], list[list[int]]]]) -> list[Generation]:
         """Log-probabilities of the options' tokens, read off the prompt log-probabilities of prompt and option together."""

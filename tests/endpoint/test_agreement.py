@@ -97,6 +97,17 @@ def test_a_template_that_opens_the_reasoning(serve, engine, monkeypatch):
     assert answers(model, [stopping])["000"].usage == reply.usage  # a stop is the answer's: it does not end the reasoning
 
 
+def test_an_answer_that_is_cut_at_its_stop_was_not_cut_by_the_limit(serve):
+    """A reasoning model is sent no stop, so it writes on up to the limit."""
+    model = EndpointModel(f"openai:tiny@{serve().url}", EndpointOptions(), reasoning_tokens=0)
+    reply = answers(model, numbered(TEXTS[:1]))["000"]
+    assert reply.finish_reason == "length"
+    model.asker.abilities = replace(model.asker.abilities, reasons=True)
+    stopping, = numbered([replace(TEXTS[0], sampling=replace(TEXTS[0].sampling, stop=(reply.text[3],)))])
+    found = answers(model, [stopping])["000"]
+    assert (found.text, found.finish_reason, found.usage) == (reply.text.partition(reply.text[3])[0], "stop", reply.usage)
+
+
 def test_seeds_decide_draws(serve):
     model = opened(serve())
     requests = [replace(request, sampling=replace(request.sampling, temperature=1.0)) for request in numbered([TEXTS[0]] * 6)]
