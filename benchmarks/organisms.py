@@ -123,8 +123,9 @@ def read() -> dict[str, dict[str, Any]]:
 def line(key: str, found: dict[str, Any]) -> str:
     """One measurement as a line of the table. ``key`` is organism|seed|suite."""
     name, seed, suite = key.split("|")
+    interval = "no interval" if found["low"] is None else f"[{found['low']:+.3f}, {found['high']:+.3f}]"
     return (f"{name:14} seed {seed}  {suite:12} {found['scorer']:17} parent {found['parent']:8.3f}  candidate {found['candidate']:8.3f}  "
-            f"difference {found['difference']:+8.3f} [{found['low']:+.3f}, {found['high']:+.3f}]  n {found['n']:3}  "
+            f"difference {found['difference']:+8.3f} {interval}  n {found['n']:3}  "
             f"{'DETECTED' if found['detected'] else 'not detected'}{' (planted)' if found['expected'] else ''}")
 
 
