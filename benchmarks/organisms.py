@@ -2,7 +2,7 @@
 
 Each organism (training/recipes/organism-*.toml) and one candidate trained the sound way (dpo: it should be clear of every planted fault) are
 trained from the embedded model and audited by the suite that should see the fault, and by those that should not, each on all of its shipped items that
-its sign is read off (of the open prompts of diversity, which are drawn ten times each, on MOST_OPEN). A fault is detected where the paired difference
+its sign is read off (of the open prompts of diversity, which are answered several times each, on MOST_OPEN). A fault is detected where the paired difference
 from the parent, on the same items, has its whole 95 % interval beyond the margin in the bad direction.
 
     python benchmarks/organisms.py --folder out/organisms                     # everything, one seed: hours on two cores; resumable
