@@ -16,7 +16,7 @@ from auditor.models.endpoint_errors import Failure
 from auditor.training import ppo
 from auditor.training.core.journal import read_steps
 from auditor.training.core.rewards import Part
-from auditor.training.core.rollout_server import read_completion
+from auditor.training.core.rollout_server import has_temperature, read_completion
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
 
@@ -119,6 +119,12 @@ def test_another_temperature_needs_its_log_probabilities(serve, train):
         train(serve(), temperature=0.7)
     _, steps = train(serve(processed=True), temperature=0.7)
     assert steps[1]["mismatch/max"] < 1e-4
+
+
+@pytest.mark.parametrize(("drawn", "has"), [
+    ({"a": -1.0, "b": -2.0}, False), ({"a": -0.5, "b": -2.5}, True), ({"a": -0.5, "b": -2.4}, True), ({"a": -1.0, "c": -2.0}, False), ({"c": -1.0}, False)])
+def test_the_temperature_shows_in_differences_or_not_at_all(drawn, has):
+    assert has_temperature({"a": -1.0, "b": -2.0}, drawn, 0.5) is has
 
 
 def test_truncation_doubles_the_loss_of_a_server_that_is_thrice_as_sure(serve, train):

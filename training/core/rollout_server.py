@@ -74,6 +74,14 @@ def read_completion(found: Mapping[str, Any], prompt: Sequence[int], room: int, 
     return tuple(tokens), tuple(min(0.0, float(value)) for value in values)
 
 
+def has_temperature(plain: Mapping[str, float], drawn: Mapping[str, float], temperature: float) -> bool:
+    """Whether ``drawn`` (token → log-probability) has the temperature in it, where ``plain`` is the same at 1: dividing logits by T divides every
+    difference of log-probabilities by T. What shows nothing, for want of tokens in both or of any difference, is no yes."""
+    both = sorted(set(plain) & set(drawn), key=lambda token: plain[token])
+    spread, seen = (found[both[-1]] - found[both[0]] if both else 0.0 for found in (plain, drawn))
+    return abs(seen - spread / temperature) < abs(seen - spread)
+
+
 class ServerSampler:
     """A vLLM server as generator. Every call hands it the adapter first, if that has changed since the last one.
 
@@ -133,10 +141,7 @@ class ServerSampler:
         return f"vLLM {version}".strip()
 
     async def _check_temperature(self) -> None:
-        """Whether log-probabilities are those of the distribution that is drawn from. Raises InputError where the temperature is not in them.
-
-        Dividing logits by T divides every difference of log-probabilities by T; both are asked for.
-        """
+        """Whether log-probabilities are those of the distribution that is drawn from. Raises InputError where the temperature is not in them."""
         temperature, prompt = self.config.temperature, list(self.engine.prompt_ids(Request(kind="generate", messages=QUESTION)))
         asked = [self._body(self.loaded, prompt, 1, value) | {"logprobs": 5, "return_tokens_as_token_ids": True} for value in (1.0, temperature)]
         try:
@@ -145,9 +150,7 @@ class ServerSampler:
         except Failure as problem:
             raise InputError(f"{self.url} does not write completions: {problem.text}") from None
         plain, drawn = (reply["choices"][0]["logprobs"]["top_logprobs"][0] for reply in found)
-        both = sorted(set(plain) & set(drawn), key=lambda token: plain[token])
-        spread, seen = plain[both[-1]] - plain[both[0]], drawn[both[-1]] - drawn[both[0]]
-        if abs(seen - spread) < abs(seen - spread / temperature):
+        if not has_temperature(plain, drawn, temperature):
             raise InputError(f"temperature = {temperature:g}: {self.url} gives log-probabilities before the temperature, not those of what it draws from; "
                              "start it with --logprobs-mode processed_logprobs, or set temperature = 1.0")
 
