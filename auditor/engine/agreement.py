@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from auditor.engine.plan import placed, select
 from auditor.engine.suites import load_suites
+from auditor.errors import InputError
+from auditor.models.ray_options import SCHEME as RAY
 from auditor.models.ray_options import RayOptions
 from auditor.models.resolve import EngineOptions, absolute, open_model
 from auditor.schema import Context, Generation, Request
@@ -97,8 +99,10 @@ def compare_engines(uris: Sequence[str], names: Sequence[str], limit: int, optio
                     tell: Callable[[str, int, int], None] = lambda uri, done, of: None) -> list[Agreement]:
     """Every engine against the first, suite by suite. ``tell(uri, answered, of)`` hears of progress. Each is loaded, asked and let go in turn.
 
-    The response cache is left out: what an engine said earlier is not what it says.
+    The response cache is left out: what an engine said earlier is not what it says.  Raises InputError for options that no engine takes.
     """
+    if options.ray != RayOptions() and not any(uri.startswith(RAY) for uri in uris):
+        raise InputError("--workers, --worker-gpus and --ray-address are for a model written ray:NAME, and none of these is; leave them out")
     requests, options = questions(names, limit), dataclasses.replace(options, cache=False)
     found: list[tuple[str, Replies]] = []
     for uri in uris:
@@ -111,7 +115,7 @@ def compare_engines(uris: Sequence[str], names: Sequence[str], limit: int, optio
 def _of(uri: str, options: EngineOptions) -> EngineOptions:
     """Without what is for other engines."""
     options = options if uri.removeprefix("ray:").startswith("vllm:") else dataclasses.replace(options, engine_args=())
-    return options if uri.startswith("ray:") else dataclasses.replace(options, ray=RayOptions())
+    return options if uri.startswith(RAY) else dataclasses.replace(options, ray=RayOptions())
 
 
 def as_rows(lines: Sequence[Agreement]) -> list[Mapping[str, object]]:

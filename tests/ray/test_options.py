@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from auditor.engine.agreement import compare_engines
 from auditor.errors import InputError, ModelError
 from auditor.models.ray_cluster import cluster
 from auditor.models.ray_options import Machine, RayOptions, Shape, gpus_of_engine, shape
@@ -76,6 +77,11 @@ def test_names_and_options_of_another_engine(tiny_checkpoint, monkeypatch):
         open_model(str(tiny_checkpoint), EngineOptions(ray=RayOptions(workers=2)))
     with pytest.raises(ModelError, match="is for a model written vllm:NAME"):
         open_model(f"ray:{tiny_checkpoint}", EngineOptions(engine_args=(("x", "1"),)))
+
+
+def test_workers_for_engines_that_have_none():
+    with pytest.raises(InputError, match="none of these is"):
+        compare_engines(["smollm2", "vllm:smollm2"], (), 4, EngineOptions(ray=RayOptions(workers=2)))
 
 
 def test_no_cluster_at_the_address():
