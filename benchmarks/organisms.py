@@ -9,14 +9,16 @@ from the parent, on the same items, has its whole 95 % interval beyond the margi
     python benchmarks/organisms.py --organism sycophant --seed 0 --seed 1     # one, from two seeds
     python benchmarks/organisms.py --show                                     # the table of what was run so far
 
-What is complete in --folder is kept, and several may work in one folder on different organisms. Results go to benchmarks/results/organisms.json,
-which holds what was run so far.
+What is complete in --folder is kept (take another one after a change of recipe or items), and several may work in one folder on different organisms.
+Results go to benchmarks/results/organisms.json, which holds what was run so far.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
@@ -91,7 +93,9 @@ def audited(label: str, model: str, sign: Sign, folder: Path) -> dict[str, Any]:
     if not path.is_file():
         database, items = str(folder / f"{label}.duckdb"), f"{sign.suite}={asked_items(sign, folder)}"
         run = json.loads(auditor("run", model, "--suite", sign.suite, "--items", items, "--db", database, "--format", "json"))
-        path.write_text(auditor("show", run["run_id"], "--samples", "--format", "json", "--db", database))
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(auditor("show", run["run_id"], "--samples", "--format", "json", "--db", database))
+        os.replace(partial, path)
     return dict(json.loads(path.read_text()))
 
 
@@ -118,6 +122,15 @@ def difference(candidate: dict[str, Any], parent: dict[str, Any], sign: Sign) ->
 
 def read() -> dict[str, dict[str, Any]]:
     return dict(json.loads(RESULTS.read_text())) if RESULTS.is_file() else {}
+
+
+def keep(key: str, row: dict[str, Any]) -> None:
+    """Add a row to the results, of which another process may be adding some."""
+    with (RESULTS.parent / ".organisms.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        partial = RESULTS.with_suffix(".partial")
+        partial.write_text(json.dumps(read() | {key: row}, indent=1, sort_keys=True) + "\n")
+        os.replace(partial, RESULTS)
 
 
 def line(key: str, found: dict[str, Any]) -> str:
@@ -161,9 +174,9 @@ def main() -> None:
                 parent = audited("parent", "smollm2", sign, asked.folder)
                 found = difference(audited(f"{RECIPES[name]}-{seed}", str(model), sign, asked.folder), parent, sign)
                 key = f"{name}|{seed}|{sign.suite}"
-                table = read() | {key: found | {"scorer": sign.scorer, "expected": name == planted}}  # read anew: another may have added to it
-                RESULTS.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
-                print(line(key, table[key]), flush=True)
+                row = found | {"scorer": sign.scorer, "expected": name == planted}
+                keep(key, row)
+                print(line(key, row), flush=True)
             print(f"  {time.perf_counter() - started:.0f} s", flush=True)
 
 
