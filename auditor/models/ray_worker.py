@@ -6,10 +6,9 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
-from typing import Any
 
 from auditor.errors import AuditorError, InputError
+from auditor.models.identity import installed
 from auditor.models.resolve import EngineOptions, open_model
 from auditor.schema import Generation, Model, ModelSpec, Request
 
@@ -61,7 +60,7 @@ class Worker:
             self.model = open_model(self.inner, self.options)
         except AuditorError as error:
             return _refusal(error)
-        return Opened(spec=self.model.spec, versions=_versions())
+        return Opened(spec=self.model.spec, versions={"python": platform.python_version(), **installed(PACKAGES)})
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]] | Refusal:
         """The engine's own batches, as places in ``requests``."""
@@ -98,13 +97,3 @@ class Worker:
 
 def _refusal(error: AuditorError) -> Refusal:
     return Refusal(of_input=isinstance(error, InputError), text=str(error), node=platform.node())
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, Any] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
