@@ -24,7 +24,7 @@ from auditor.models.endpoint_replies import (
     usage_of,
 )
 from auditor.models.endpoint_text import ServerEncoder, plain
-from auditor.models.replies import place_of
+from auditor.models.replies import cut_at, place_of
 from auditor.schema import Generation, OptionLogprob, Request, Usage
 
 SEED_BITS = 0x7FFFFFFF  # what every server takes for a seed
@@ -133,11 +133,9 @@ class Asker:
 
     async def _finish(self, request: Request, text: str, thought: str, counted: tuple[Usage, Any]) -> Generation:
         usage, reason = counted
-        answer, reasoning = (text, thought) if thought else split_reasoning(text, opened=self.abilities.opened)
-        usage = await self._apart(usage, answer, reasoning)
-        whole = answer
-        for stop in request.sampling.stop:
-            answer = answer.partition(stop)[0]
+        whole, reasoning = (text, thought) if thought else split_reasoning(text, opened=self.abilities.opened)
+        usage = await self._apart(usage, whole, reasoning)
+        answer = cut_at(whole, request.sampling.stop)
         return Generation(**place_of(request, self.name), text=answer, reasoning=reasoning, usage=usage,
                           finish_reason="length" if reason == "length" and answer == whole else "stop")
 

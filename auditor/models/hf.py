@@ -16,7 +16,7 @@ from auditor.models.decode import Clock, Row, decode, option_logprobs, uniforms
 from auditor.models.encoding import Encoder
 from auditor.models.identity import lineage, weights_hash
 from auditor.models.packed import pack
-from auditor.models.replies import option_reply, place_of, too_long
+from auditor.models.replies import cut_at, option_reply, place_of, too_long
 from auditor.models.resolve import Checkpoint, EngineOptions
 from auditor.schema import Generation, ModelSpec, Request, Usage
 
@@ -175,8 +175,7 @@ class HFModel:
             return Generation(**place_of(request, self.spec.uri), usage=usage, finish_reason="error", error="the model returned NaN or infinite logits")
         text = self.tokenizer.decode(row.tokens, skip_special_tokens=self.think_end is None)
         answer, reasoning = split_reasoning(text, opened=self._opened(request))
-        for stop in request.sampling.stop:
-            answer = answer.partition(stop)[0]
+        answer = cut_at(answer, request.sampling.stop)
         if reasoning:
             inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"])
             usage = Usage(prompt_tokens=len(row.prompt), completion_tokens=max(0, len(row.tokens) - inside), reasoning_tokens=inside)

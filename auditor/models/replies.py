@@ -14,6 +14,13 @@ def place_of(request: Request, model: str) -> dict[str, Any]:
     return {"sample_id": request.sample_id, "epoch": request.epoch, "turn": request.turn, "slot": request.slot, "model": model}
 
 
+def cut_at(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of the stop strings."""
+    for stop in stops:
+        text = text.partition(stop)[0]
+    return text
+
+
 def too_long(request: Request, model: str, length: int, context: int) -> Generation:
     """The reply to a prompt of ``length`` tokens that does not fit."""
     return Generation(**place_of(request, model), finish_reason="error",

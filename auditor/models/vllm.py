@@ -14,7 +14,7 @@ from auditor.errors import EngineError, InputError, ModelError
 from auditor.models.chat import PLAIN_TEMPLATE, render, split_reasoning, template_hash
 from auditor.models.encoding import Encoder
 from auditor.models.identity import lineage, weights_hash
-from auditor.models.replies import option_reply, place_of, too_long
+from auditor.models.replies import cut_at, option_reply, place_of, too_long
 from auditor.models.resolve import Checkpoint, EngineOptions
 from auditor.schema import Generation, ModelSpec, Request, Usage
 
@@ -124,9 +124,7 @@ class VLLMModel:
     def _finish(self, request: Request, prompt: list[int], output: Any) -> Generation:
         opened = render(self.tokenizer, self.template, request.messages).rstrip().endswith("<think>")
         whole, reasoning = split_reasoning(output.text, opened=opened)
-        answer = whole
-        for stop in request.sampling.stop:
-            answer = answer.partition(stop)[0]
+        answer = cut_at(whole, request.sampling.stop)
         inside = len(self.tokenizer(reasoning, add_special_tokens=False)["input_ids"]) if reasoning else 0
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=max(0, len(output.token_ids) - inside), reasoning_tokens=inside)
         return Generation(**place_of(request, self.spec.uri), text=answer, reasoning=reasoning, usage=usage,
