@@ -10,30 +10,18 @@ from typing import Annotated
 import typer
 
 from auditor.cli import options as given
+from auditor.cli.options import DEFAULT_DB, Database, Form, RunName
 
 app = typer.Typer(name="auditor", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
                   help="Audit a language model for the faults that a learned reward plants: sycophancy, padding, false confidence, "
                        "over-refusal, collapse. Every number has an interval, every verdict follows from it.\n\n"
                        "Start with `auditor demo`, or `auditor run smollm2 --profile quick`.")
 
-Database = Annotated[Path, typer.Option("--db", envvar="AUDITOR_DB", help="The DuckDB file with all runs.", show_default=True)]
-Form = Annotated[str, typer.Option("--format", help="text or json.", metavar="text|json")]
-RunName = Annotated[str, typer.Argument(help="A run's id, a unique beginning of it, or `latest`.", metavar="RUN")]
-DEFAULT_DB = Path("auditor.duckdb")
-
-
-def version(wanted: bool) -> None:
-    if wanted:
-        from importlib import metadata
-
-        typer.echo(f"auditor {metadata.version('alignment-auditor')}")
-        raise typer.Exit
-
 
 @app.callback()
 def main(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
-    _version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+    _version: given.Version = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     for name in ("httpx", "httpx2", "openai", "sentence_transformers", "transformers"):
@@ -269,6 +257,19 @@ def recipes(output: Form = "text") -> None:
     from auditor.cli.training import recipes_command
 
     recipes_command(output)
+
+
+@app.command(epilog="Examples: `auditor merge trained/dpo/1-dpo/model served` · `auditor merge smollm2 start --dtype bfloat16`")
+def merge(
+    model: Annotated[str, typer.Argument(help="A LoRA adapter folder, a GGUF file, a folder of safetensors, `hf:org/name` or `smollm2`.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write; an existing one is never replaced.")],
+    dtype: Annotated[str, typer.Option(help="What the merged weights are rounded to.", metavar="float32|bfloat16|float16")] = "float32",
+    output: Form = "text",
+) -> None:
+    """Write a model as one plain folder of safetensors, adapter merged: for servers, converters, and as the start of PPO with a rollout server."""
+    from auditor.cli.training import merge_command
+
+    merge_command(model, out, dtype, output)
 
 
 @app.command(epilog="Example: `auditor trainings --format json`")

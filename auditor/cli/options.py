@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+DEFAULT_DB = Path("auditor.duckdb")
+
+
+def version(wanted: bool) -> None:
+    """Print the version, and end there."""
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"auditor {metadata.version('alignment-auditor')}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")]
+Database = Annotated[Path, typer.Option("--db", envvar="AUDITOR_DB", help="The DuckDB file with all runs.", show_default=True)]
+Form = Annotated[str, typer.Option("--format", help="text or json.", metavar="text|json")]
+RunName = Annotated[str, typer.Argument(help="A run's id, a unique beginning of it, or `latest`.", metavar="RUN")]
 AuditedModel = Annotated[str | None, typer.Argument(
     help="A folder of safetensors, a LoRA adapter folder, a GGUF file, `hf:org/name`, `recorded:FILE.jsonl`, or `smollm2`, the embedded default. "
          "`vllm:` before a name of weights runs them in vLLM, `ray:` before either on several workers; `openai:MODEL@URL` asks a server.")]

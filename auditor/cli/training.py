@@ -170,3 +170,16 @@ def trainings_command(db: Path, output: str) -> None:
     table(f"Training runs in {db}", ("training", "recipe", "status", "created", "model", "folder"),
           [(row["training_id"], row["recipe_name"], row["status"], row["created"], row["model"], row["out"]) for row in rows])
 
+
+def merge_command(model: str, out: Path, dtype: str, output: str) -> None:
+    """Write the model as one folder and say where."""
+    from auditor.cli.output import check_format, print_json
+    from auditor.cli.text import printable
+    from auditor.training.merging import merge
+
+    check_format(output)
+    found = merge(model, out, dtype)
+    if output == "json":
+        print_json(found)
+    else:
+        print(printable(f"{out}: {found['bytes'] / 1e6:,.0f} MB, {dtype}; weights {found['weights_hash']}\nAudit it with: auditor run {shlex.quote(str(out))}"))

@@ -47,14 +47,23 @@ class RunSpec:
 
     @property
     def judge_is_independent(self) -> bool:
-        """False where the judge is the audited model itself, or its lineage names the judge among the judges and rewards that shaped it."""
+        """False where the judge is the audited model itself, or its lineage names the judge among the judges and rewards that shaped it.
+
+        A model that ``auditor merge`` wrote is also the model that it was merged from."""
         if self.judge is None:
             return True
         shapers = [item for key in ("judges", "rewards") for item in self.model.lineage.get(key, ())]
         named = {str(item.get("weights_hash") or item.get("uri", "")) if isinstance(item, Mapping) else str(item) for item in shapers} - {""}
         # Where weights cannot be seen (an endpoint), the same name is the same model, and two names are two.
-        same = self.judge.uri == self.model.uri or (bool(self.judge.weights_hash) and self.judge.weights_hash == self.model.weights_hash)
-        return not same and not named & {self.judge.weights_hash, self.judge.uri}
+        judge = _weights(self.judge)
+        same = self.judge.uri == self.model.uri or bool(judge & _weights(self.model))
+        return not same and not named & (judge | {self.judge.uri})
+
+
+def _weights(model: ModelSpec) -> set[str]:
+    """The hash of a model's weights, and of those it was merged from; none where they cannot be seen."""
+    merged = model.lineage.get("merged_from")
+    return {model.weights_hash, str(merged.get("weights_hash", "")) if isinstance(merged, Mapping) else ""} - {""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from auditor.errors import TrainingError
 NAME = "step-{:06d}"
 
 
-def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` write a folder that appears at ``target`` whole or not at all. Raises TrainingError where the disk refuses."""
+def write_folder(target: Path, fill: Callable[[Path], None], then: str = "go on with --resume") -> None:
+    """Let ``fill`` write a folder that appears at ``target`` whole or not at all. Raises TrainingError where the disk refuses, which ends on ``then``."""
     partial = target.with_name(target.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -34,7 +34,7 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         if not isinstance(error, OSError) and "I/O error" not in str(error) and "os error" not in str(error):
             raise
-        raise TrainingError(f"{target} cannot be written: {error}; free some space and go on with --resume") from None
+        raise TrainingError(f"{target} cannot be written: {error}; free some space and {then}") from None
 
 
 def _sync(path: Path) -> None:
