@@ -19,10 +19,7 @@ app = typer.Typer(name="auditor", no_args_is_help=True, rich_markup_mode="markdo
 
 
 @app.callback()
-def main(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
-    _version: given.Version = False,
-) -> None:
+def main(verbose: given.Verbose = False, _version: given.Version = False) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     for name in ("httpx", "httpx2", "openai", "sentence_transformers", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)

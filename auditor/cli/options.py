@@ -19,6 +19,7 @@ def version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
 Version = Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")]
 Database = Annotated[Path, typer.Option("--db", envvar="AUDITOR_DB", help="The DuckDB file with all runs.", show_default=True)]
 Form = Annotated[str, typer.Option("--format", help="text or json.", metavar="text|json")]

@@ -17,9 +17,9 @@ from auditor.training import labeller
 from auditor.training.core.asking import RATINGS, Labeller, Manner, expected_ratings, gold_comparison, rating
 from auditor.training.core.constitution import SHIPPED, load_constitution, sample
 from auditor.training.core.stage import StageRun
-from auditor.training.core.validation import measure_comparisons, measure_ratings, refuse_at_chance, shown, split_gold
+from auditor.training.core.validation import measure_comparisons, measure_ratings, refuse_at_chance, shown, split_gold, trained_on
 from auditor.training.core.world import World
-from auditor.training.data import load_preferences, split
+from auditor.training.data import data_hash, load_preferences, split
 from auditor.training.labeller import Config, pairwise_loss, rating_loss
 
 
@@ -175,6 +175,22 @@ def test_gold_is_split_as_the_labellers_own_pairs_were():
     assert split_gold(gold, 0.4, 0, ModelSpec(uri="m")) == split(gold, 0.4, 0)
     kept = {item.id for item in split(gold, 0.25, 3)[1]}
     assert {item.id for item in split_gold(gold, 0.1, 0, spec)[1]} <= kept  # a smaller share holds out some of the same topics
+
+
+@pytest.mark.parametrize(("lineage", "seen"), [
+    ({}, False), ({"method": "labeller", "history": ["sft", "labeller"]}, False), ({"method": "dpo", "history": ["labeller", "dpo"]}, True),
+    ({"method": "labeller", "history": ["dpo", "labeller"]}, True), ({"method": "labeller", "history": ["labeller", "labeller"]}, True),
+    ({"method": "dpo", "history": ["dpo"], "data_hashes": {"elsewhere": "other"}}, False)])
+def test_a_model_that_learned_from_the_gold_pairs_is_not_measured_on_them(lineage, seen):
+    gold = [pair(n) for n in range(8)]
+    spec = ModelSpec(uri="m", lineage={"data_hashes": {"gold.jsonl": data_hash(gold)}, **lineage} if lineage else {})
+    assert trained_on(gold, spec) is seen
+    measured = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 90}} | ({"trained_on": True} if seen else {})
+    if seen:
+        with pytest.raises(InputError, match="its lineage lists the gold pairs.*other gold pairs are needed.*allow_unvalidated_labeller"):
+            refuse_at_chance(measured, "m", "stage 'rlaif'", False)
+    else:
+        refuse_at_chance(measured, "m", "stage 'rlaif'", False)
 
 
 # -- principles -------------------------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ import pytest
 
 from auditor.errors import InputError, TrainingError
 from auditor.training import ppo
+from auditor.training.core import rewards
+from auditor.training.core.batch import Encoded
 from auditor.training.core.journal import read_steps
-from auditor.training.core.rewards import Part, Scale, combine
+from auditor.training.core.rewards import Episode, Part, Scale, combine
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
 from auditor.training.recipe import read_recipe
@@ -144,6 +146,14 @@ def test_a_verifier_that_fails_caps_the_total():
     assert combine(parts, scored, how) == [3.5, -1.0, -5.0, None]
     silent = (parts[0], dataclasses.replace(parts[1], weight=0.0))
     assert combine(silent, scored, how) == [3.0, -1.0, -5.0, None]
+
+
+def test_a_pattern_is_found_or_not_or_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(rewards, "LONGEST_SEARCH", 0.2)
+    run = StageRun(name="ppo", folder=tmp_path, world=World(), seed=0)
+    reward = rewards.open_rewards((Part(kind="pattern", pattern=r"^(a|aa)+$"),), run, {})["pattern"]
+    texts = ("aaaa", "b", "a" * 200 + "b")  # the last one would take such an expression longer than the world is old
+    assert reward([Episode(messages=(), row=Encoded(id=text, prompt=(), completion=()), text=text) for text in texts]) == [1.0, 0.0, None]
 
 
 def test_a_recipe_may_cap(tmp_path):

@@ -9,7 +9,7 @@ from auditor.schema import Message
 from auditor.training.core.asking import Comparison, open_labeller
 from auditor.training.core.rewards import Episode, Part
 from auditor.training.core.stage import StageRun
-from auditor.training.core.validation import measure_comparisons, measure_ratings, split_gold
+from auditor.training.core.validation import measure_comparisons, measure_ratings, split_gold, trained_on
 from auditor.training.core.writing import Writer
 from auditor.training.data import load_preferences
 
@@ -21,10 +21,11 @@ class _Asked:
         self.uri = run.find(part.uri, "labeller")
         self.labeller = open_labeller(self.uri)
         self.engine = self.labeller.model
-        _, held = split_gold(load_preferences(part.gold, seed=run.seed), part.held_out, run.seed, self.labeller.spec)
+        gold = load_preferences(part.gold, seed=run.seed)
+        _, held = split_gold(gold, part.held_out, run.seed, self.labeller.spec)
         run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
         measure = measure_ratings if part.kind == "labeller" else measure_comparisons
-        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held)}
+        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | ({"trained_on": True} if trained_on(gold, self.labeller.spec) else {})}
 
 
 class RatingReward(_Asked):

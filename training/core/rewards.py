@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import regex
 import torch
 
 from auditor.errors import InputError, TrainingError
@@ -28,6 +28,7 @@ class Episode:
     finished: bool = True
 
 
+LONGEST_SEARCH = 2.0  # seconds for a regular expression on one completion
 PASSED = 0.5  # a verifier's score from which its check is passed
 # A reward scores episodes: one number each, None where it cannot tell (never 0 for "cannot tell").
 Reward = Callable[[Sequence[Episode]], Sequence[float | None]]
@@ -37,13 +38,14 @@ Reward = Callable[[Sequence[Episode]], Sequence[float | None]]
 class Part:
     """One component of the reward, a table in the recipe.
 
-    ``kind``: ``model`` (a reward model: ``uri``, or the one that an earlier stage made), ``length`` (words of the completion), ``pattern`` (1
-    where the regular expression ``pattern`` is found, else 0), ``labeller`` (d-RLAIF: the expected rating that the model ``uri``, or what an
-    earlier labeller stage made, gives), ``judge`` (how probably that model prefers the completion to the greedy reply, of at most
-    ``against_tokens``, of the model ``against``, or of the policy so far), or the name of a callable passed to the Python API. The last two are
-    measured first on the share ``held_out`` of the topics of ``gold``. Each component is standardised on the starting policy's samples before it
-    is weighed, unless ``raw``. One with ``cap`` is a verifier: where its own score is below one half, the total is at most ``cap``, so that no
-    fluency outweighs a wrong answer. One with ``name`` = gold and ``weight`` = 0 is logged, not optimised: the audit's suite overoptimization reads it.
+    ``kind``: ``model`` (a reward model: ``uri``, or the one that an earlier stage made), ``length`` (words of the completion), ``pattern`` (1 where
+    the regular expression ``pattern`` is found, else 0, None after two seconds without an answer), ``labeller`` (d-RLAIF: the expected rating that
+    the model ``uri``, or what an earlier labeller stage made, gives), ``judge`` (how probably that model prefers the completion to the greedy reply,
+    of at most ``against_tokens``, of the model ``against``, or of the policy so far), or the name of a callable passed to the Python API. The last
+    two are measured first on the share ``held_out`` of the topics of ``gold``. Each component is standardised on the starting policy's samples before
+    it is weighed, unless ``raw``. One with ``cap`` is a verifier: where its own score is below one half, the total is at most ``cap``, so that no
+    fluency outweighs a wrong answer. One with ``name`` = gold and ``weight`` = 0 is logged, not optimised: the audit's suite overoptimization reads
+    it.
     """
 
     kind: str = "model"
@@ -82,17 +84,29 @@ def _open(part: Part, run: StageRun, known: Mapping[str, Reward]) -> Reward:
     if part.kind == "length":
         return lambda episodes: [float(len(episode.text.split())) for episode in episodes]
     if part.kind == "pattern":
-        try:
-            found = re.compile(part.pattern)
-        except re.error as error:
-            raise InputError(f"stage {run.name!r}: pattern {part.pattern!r} is no regular expression: {error}") from None
-        return lambda episodes: [float(bool(found.search(episode.text))) for episode in episodes]
+        return _pattern(part.pattern, f"stage {run.name!r}")
     if part.kind in ("labeller", "judge"):
         from auditor.training.core.labelled import JudgeReward, RatingReward
 
         return RatingReward(part, run) if part.kind == "labeller" else JudgeReward(part, run)
     kinds = ", ".join(sorted({"model", "length", "pattern", "labeller", "judge", *known}))
     raise InputError(f"stage {run.name!r}: unknown reward kind {part.kind!r}; known: {kinds}")
+
+
+def _pattern(pattern: str, place: str) -> Reward:
+    """1 where the expression is found, 0 where not, None where that could not be said within LONGEST_SEARCH seconds: completions are hostile."""
+    try:
+        expression = regex.compile(pattern)
+    except regex.error as error:
+        raise InputError(f"{place}: pattern {pattern!r} is no regular expression: {error}") from None
+
+    def found(text: str) -> float | None:
+        try:
+            return float(expression.search(text, timeout=LONGEST_SEARCH) is not None)
+        except TimeoutError:
+            return None
+
+    return lambda episodes: [found(episode.text) for episode in episodes]
 
 
 class ModelReward:

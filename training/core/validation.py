@@ -13,7 +13,7 @@ from auditor.schema import ModelSpec, Preference
 from auditor.training.core.asking import Labeller, gold_comparison
 from auditor.training.core.constitution import Principle
 from auditor.training.core.held_out import above_chance, proportion
-from auditor.training.data import split
+from auditor.training.data import data_hash, split
 
 
 def split_gold(gold: Sequence[Preference], share: float, seed: int, spec: ModelSpec) -> tuple[list[Preference], list[Preference]]:
@@ -25,6 +25,17 @@ def split_gold(gold: Sequence[Preference], share: float, seed: int, spec: ModelS
     if lineage.get("method") == "labeller":
         share, seed = min(share, float(lineage["config"]["held_out"])), int(lineage["seed"])
     return split(gold, share, seed)
+
+
+def trained_on(gold: Sequence[Preference], spec: ModelSpec) -> bool:
+    """Whether the model's lineage lists these very pairs, beyond a labeller's own training, which left its held-out topics alone.
+
+    A model that learned from all of them (dpo, or a labeller that was trained further) would be measured on what it has seen.
+    """
+    lineage = spec.lineage
+    listed = data_hash(gold) in lineage.get("data_hashes", {}).values()
+    before = lineage.get("history", [])[:-1]
+    return listed and (lineage.get("method") != "labeller" or bool({"dpo", "labeller", "ppo"} & set(before)))
 
 
 def measure_comparisons(labeller: Labeller, gold: Sequence[Preference], principles: Sequence[Principle] = (), seed: int = 0) -> dict[str, Any]:
@@ -70,6 +81,8 @@ def _accuracy(items: Sequence[Preference], hits: np.ndarray) -> dict[str, Any]:
 def shown(measured: Mapping[str, Any]) -> str:
     """An accuracy in words."""
     accuracy = measured.get("accuracy")
+    if measured.get("trained_on"):
+        return "not measured (its lineage lists the gold pairs among its training data: other gold pairs are needed)"
     if not accuracy:
         return f"not measured ({measured.get('unscored', 0)} held-out pairs without a verdict)"
     interval = f"{accuracy['low']:.3f} to {accuracy['high']:.3f}" if accuracy["low"] is not None else "no interval"
