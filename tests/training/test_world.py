@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from accelerate.state import AcceleratorState
 
@@ -24,3 +28,26 @@ def test_a_launcher_of_another_kind_is_refused(monkeypatch, name):
     monkeypatch.setenv(name, "true")
     with pytest.raises(InputError, match="--fsdp_version 2"):
         World()
+
+
+SCRIPT = """
+import sys
+from auditor.errors import AuditorError, TrainingError
+from auditor.training.core.world import World
+
+world = World()
+world.agree(None)
+try:
+    world.agree(TrainingError("the server is gone") if world.rank == 1 else None)
+except AuditorError as error:
+    print(f"rank {world.rank}: {type(error).__name__}: {error}", flush=True)
+world.wait()
+"""
+
+
+def test_what_one_process_meets_is_raised_in_all(tmp_path):
+    (tmp_path / "meet.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "meet.py"],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"rank {rank}: TrainingError: the server is gone" for rank in range(2)]

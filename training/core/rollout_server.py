@@ -95,7 +95,12 @@ class ServerSampler:
         self.loaded = ""
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, name="rollouts", daemon=True).start()
-        self.source = f"{self._await(self._open(longest))} at {self.url}"
+        problem: AuditorError | None = None
+        try:
+            self.source = f"{self._await(self._open(longest))} at {self.url}"
+        except AuditorError as error:
+            problem = error
+        run.world.agree(problem)
         self._publish()
         if config.temperature != 1.0:
             self._await(self._check_temperature())
@@ -104,12 +109,14 @@ class ServerSampler:
 
     def __call__(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int) -> list[Encoded]:
         done: dict[str, Encoded] = {}
+        problem: AuditorError | None = None
         try:
             name = self._publish()
             self._await(self._draw_all(name, prompts, (sampling, seed), done))
-        except (Failure, InputError) as problem:
-            raise TrainingError(f"{self.url} does not write the policy's completions: {problem}. The last good checkpoint stays; see to the server and "
-                                "go on with --resume") from None
+        except (Failure, InputError) as error:
+            problem = TrainingError(f"{self.url} does not write the policy's completions: {error}. The last good checkpoint stays; see to the server and "
+                                    "go on with --resume")
+        self.run.world.agree(problem)
         return [done[name] for name, _ in prompts]
 
     def close(self) -> None:

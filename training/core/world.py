@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from auditor.errors import AuditorError
 from auditor.training.core import sharding
 
 T = TypeVar("T")
@@ -89,6 +90,12 @@ class World:
         torch.distributed.all_gather_object(parts, list(items))
         total = sum(len(part) for part in parts)
         return [parts[index % self.size][index // self.size] for index in range(total)]
+
+    def agree(self, problem: AuditorError | None) -> None:
+        """Raise, in every process, the first error that one of them met: those without one would wait for the others in the next exchange."""
+        for found in self.gather([problem]):
+            if found is not None:
+                raise found
 
     def wait(self) -> None:
         if self.size > 1:
