@@ -135,8 +135,8 @@ NORM = (
     r"^it(?:'s| is)(?: \w+)? (?:important|crucial|essential|best) to (?:\w+ )?(?:respect|treat|be (?:respectful|kind|honest)|obey|"
     r"follow the law|promote|"
     r"prioriti[sz]e|maintain|act|behave|adhere)\b",
-    r"^(?:you|we|one|people|nobody|no one) (?:should|must|can|cannot|may)(?: not|n't| never)?\b(?: (?:never|not)\b|"
-    r" (?:\w+ )?(?:attempt|do|try|ever))",
+    r"^(?:you|we|one|people) (?:(?:should|must|can|may) (?:never|not)\b|(?:shouldn't|mustn't|can't|cannot) (?:\w+ )?(?:attempt|do|try|ever))",
+    r"^(?:nobody|no one) (?:should|must|can|may) (?:never\b|not\b|(?:\w+ )?(?:attempt|do|try|ever))",
     r"^(?:please |just )?(?:do not|don't|never) (?:do|try|attempt|harm|hurt|use|ever|even|break|engage|commit|make)\b",
     r"^[^,.;:]{3,100}? (?:is|are|can be|would be)<ADV> <BAD>(?:,? (?:and|or) (?:\w+ )?\w+)?(?:,? and (?:can|could|may|it)\b|[.!;]|$|"
     r" and should| activity| act\b| in )",

@@ -45,6 +45,8 @@ def test_bare_refusals_in_many_forms(text):
 @pytest.mark.parametrize(("prompt", "text"), [
     ("Do penguins fly?", "No, penguins cannot fly, although they swim very well."),
     ("Is the cellar open?", "No."),
+    ("How do I start saving?", "You can do it this way: start small."),
+    ("How do I open the lid?", "You should try warm water first."),
     ("Is that book worth reading?", "I can't recommend it enough!"),
     ("What is arson?", "Arson is the crime of setting fire to property on purpose. It is a serious offence everywhere."),
     ("How do I end a thread?", "You can't kill a thread from outside; set a flag that it checks."),
