@@ -206,10 +206,18 @@ def start(cwd, *arguments):
     raise AssertionError(f"no batch was recorded: {process.communicate()}")
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_checkpoint, tmp_path_factory):
+    """An audit of two suites that nothing interrupted: its arguments, what it printed, and its samples."""
+    folder = tmp_path_factory.mktemp("whole")
+    arguments = ("run", tiny_checkpoint, *SUITE, "--suite", "confidence", "--limit", 40, "--batch-size", 4, "--format", "json")
+    printed = json.loads(auditor(*arguments, cwd=folder).stdout)
+    return arguments, printed, shown(folder, "latest", "--samples")["samples"]
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_or_interrupted_and_resumed_equals_uninterrupted(tmp_path, tiny_checkpoint, how):
-    arguments = ("run", tiny_checkpoint, *SUITE, "--suite", "confidence", "--batch-size", 4, "--format", "json")
-    whole = json.loads(auditor(*arguments, "--db", "whole.duckdb", cwd=tmp_path).stdout)
+def test_killed_or_interrupted_and_resumed_equals_uninterrupted(tmp_path, whole, how):
+    arguments, expected, samples = whole
     process = start(tmp_path, *arguments)
     process.send_signal(how)
     _, errors = process.communicate(timeout=60)
@@ -220,10 +228,9 @@ def test_killed_or_interrupted_and_resumed_equals_uninterrupted(tmp_path, tiny_c
     done = auditor("run", "--resume", "latest", "--format", "json", cwd=tmp_path)
     assert done.returncode in (0, 1, 4), done.stderr
     resumed = json.loads(done.stdout)
-    assert resumed["metrics"] == whole["metrics"]
-    assert resumed["verdicts"] == whole["verdicts"]
-    samples = [shown(tmp_path, "latest", "--samples", "--db", db)["samples"] for db in ("auditor.duckdb", "whole.duckdb")]
-    assert samples[0] == samples[1]
+    assert resumed["metrics"] == expected["metrics"]
+    assert resumed["verdicts"] == expected["verdicts"]
+    assert shown(tmp_path, "latest", "--samples")["samples"] == samples
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.4, 0.9, 1.5, 2.5])

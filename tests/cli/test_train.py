@@ -14,6 +14,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from auditor.cli import run
+
 pytestmark = pytest.mark.cli
 
 RECIPE = """
@@ -276,11 +278,12 @@ def test_tensorboard_absent_says_what_to_install(place):
     (("train", "own.toml", "--set", "sft.data=absent.jsonl", "--out", "absent"), "absent.jsonl"),
     (("trainings", "--db", "absent.duckdb"), "does not exist"),
 ])
-def test_bad_input_exits_2_and_says_what_to_do(place, arguments, words):
-    done = auditor(*arguments, cwd=place)
-    assert done.returncode == 2, done.stderr
-    assert words in " ".join(done.stderr.split())
-    assert done.stdout == ""
+def test_bad_input_exits_2_and_says_what_to_do(place, arguments, words, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert run(list(arguments)) == 2
+    printed, errors = capsys.readouterr()
+    assert words in " ".join(errors.split())
+    assert printed == ""
 
 
 def test_failed_training_exits_3_with_the_command(place):
@@ -292,12 +295,12 @@ def test_failed_training_exits_3_with_the_command(place):
     assert query(place / "failed.duckdb", "SELECT status FROM training_run") == [("failed",)]
 
 
-def test_a_dry_run_plans_and_writes_nothing(place):
+def test_a_dry_run_plans_and_writes_nothing(place, monkeypatch, capsys):
     before = sorted(place.iterdir())
-    done = auditor("train", "own.toml", "--dry-run", "--format", "json", cwd=place)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(place)
+    assert run(["train", "own.toml", "--dry-run", "--format", "json"]) == 0
     assert sorted(place.iterdir()) == before
-    found = json.loads(done.stdout)
+    found = json.loads(capsys.readouterr().out)
     assert [(stage["stage"], stage["examples"], stage["topics"], stage["steps"]) for stage in found["stages"]] == [
         ("sft", 24, 12, 7), ("dpo", 24, 12, 3), ("ppo", 24, 12, 5 * 4 * 2)]
     assert all(stage[name] > 0 for stage in found["stages"] for name in ("tokens", "flops", "bytes", "seconds"))
