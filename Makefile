@@ -24,8 +24,9 @@ types: $(VENV)/.ready-test
 	MYPYPATH=.types $(BIN)/mypy -p auditor
 	rm -rf build
 
+# In the order of the folders: the files with most tests are not those that take longest (cli, compare).
 unit: $(VENV)/.ready-test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Those that need no other environment, no hours and no argument (organisms.py, labeller.py and rlhf.py train models; report_million.py takes a database;
 # trl_fixtures.py runs in TRL's environment).
