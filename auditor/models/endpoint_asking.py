@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +18,15 @@ from auditor.models.endpoint_replies import (
     checked,
     echoed,
     first_token,
+    forced_request,
+    forced_token,
     id_request,
     next_tokens,
     reasoning_of,
     text_of,
     usage_of,
 )
-from auditor.models.endpoint_text import ServerEncoder, plain
+from auditor.models.endpoint_text import LlamaEncoder, ServerEncoder, plain
 from auditor.models.replies import cut_at, place_of
 from auditor.schema import Generation, OptionLogprob, Request, Usage
 
@@ -44,11 +47,11 @@ class Asker:
 
     def __init__(self, pool: Pool, name: str, model: str, abilities: Abilities, reasoning_tokens: int) -> None:
         self.pool, self.name, self.model, self.abilities, self.reasoning_tokens = pool, name, model, abilities, reasoning_tokens
-        self.encoder = ServerEncoder(pool, model)
+        self.encoder = LlamaEncoder(pool, model) if abilities.forced else ServerEncoder(pool, model)
 
     async def prepare(self) -> None:
         """Learn the tokenizer's ways, where prompts go as ids."""
-        if self.abilities.echo is not None:
+        if self.abilities.exact:
             from auditor.models.endpoint_probe import QUESTION
 
             await self.encoder.check(QUESTION)
@@ -71,7 +74,7 @@ class Asker:
 
     async def _generate(self, request: Request) -> Generation:
         begun = bool(request.messages) and request.messages[-1].role == "assistant"
-        by_ids = self.abilities.echo is not None and (begun or self.abilities.bos_by_ids)
+        by_ids = self.abilities.exact and (begun or self.abilities.bos_by_ids)
         if begun and not by_ids and not self.abilities.continues:
             raise Unable("the server does not continue a begun reply")
         budget = request.sampling.max_tokens + (self.reasoning_tokens if self.abilities.reasons else 0)
@@ -86,7 +89,7 @@ class Asker:
 
     async def _room(self, request: Request) -> int:
         """Tokens that the context leaves for the reply, where the server lets us count."""
-        if self.abilities.context is None or self.abilities.echo is None:
+        if self.abilities.context is None or not self.abilities.exact:
             return 0
         return self.abilities.context - len(await self.encoder.ids(request.messages))
 
@@ -124,7 +127,7 @@ class Asker:
         """The usage with the reasoning's tokens counted apart, where the server counts them as written: its tokenizer's count, or by length."""
         if not reasoning or usage.reasoning_tokens:
             return usage
-        if self.abilities.echo is not None:
+        if self.abilities.exact:
             inside = len(await self.encoder.encode(reasoning))
         else:
             inside = round(usage.completion_tokens * len(reasoning) / max(1, len(reasoning) + len(text)))
@@ -142,7 +145,7 @@ class Asker:
     # -- options ------------------------------------------------------------------------------------------------------------
 
     async def _score(self, request: Request) -> Generation:
-        if self.abilities.echo is not None:
+        if self.abilities.exact:
             options, usage = await self._whole_options(request)
         else:
             options, usage = await self._first_tokens(request)
@@ -155,6 +158,8 @@ class Asker:
         longest = len(prompt) + max(map(len, tails))
         if self.abilities.context is not None and longest > self.abilities.context:
             raise Failure("too_long", f"the prompt has {len(prompt)} tokens and the model's context holds {self.abilities.context}")
+        if self.abilities.forced:
+            return await self._forced_options(request, prompt, tails)
         if self.abilities.by_id and all(len(tail) == 1 for tail in tails):
             return await self._next_tokens(request, prompt, [tail[0] for tail in tails])
         prompts = [[*prompt, *tail] for tail in tails]
@@ -173,6 +178,23 @@ class Asker:
         options = [OptionLogprob(text=text, logprob=value, token_logprobs=(value,)) for text, value in zip(request.options, values, strict=True)]
         return options, usage_of(found)
 
+    async def _forced_options(self, request: Request, prompt: list[int], tails: list[list[int]]) -> tuple[list[OptionLogprob], Usage]:
+        """Token by token, each forced behind those before it: exact, at a call a token. The server keeps what it has read of a prompt."""
+        model, used = self.abilities.reported, []
+
+        async def value(read: list[int], token: int) -> float:
+            body = forced_request(self.model, read, token)
+            found = await self.pool.call("/completions", body, lambda reply: _read_forced(reply, model, token))
+            used.append(usage_of(found))
+            return forced_token(found, model, token)
+
+        async def whole(tail: list[int]) -> tuple[float, ...]:
+            return tuple([await value([*prompt, *tail[:place]], token) for place, token in enumerate(tail)])
+
+        values = await asyncio.gather(*map(whole, tails))
+        options = [OptionLogprob(text=text, logprob=sum(tokens), token_logprobs=tokens) for text, tokens in zip(request.options, values, strict=True)]
+        return options, Usage(prompt_tokens=sum(one.prompt_tokens for one in used), completion_tokens=sum(one.completion_tokens for one in used))
+
     async def _first_tokens(self, request: Request) -> tuple[list[OptionLogprob], Usage]:
         """The likeliest first tokens, where they tell the options apart."""
         abilities = self.abilities
@@ -189,6 +211,10 @@ class Asker:
 
 def _read_echo(reply: dict[str, Any], model: str, prompts: Sequence[Sequence[int]]) -> None:
     echoed(reply, model, prompts)
+
+
+def _read_forced(reply: dict[str, Any], model: str, token: int) -> None:
+    forced_token(reply, model, token)
 
 
 def _read_next(reply: dict[str, Any], model: str, tokens: Sequence[int]) -> None:

@@ -13,8 +13,20 @@ from auditor.errors import ModelError
 from auditor.models.endpoint_errors import Failure
 from auditor.models.endpoint_options import KEYS, NO_KEY, Address, is_exposed
 from auditor.models.endpoint_pool import Pool, Server
-from auditor.models.endpoint_replies import chat_reader, checked, echoed, first_token, id_request, next_tokens, reasoning_of, text_of, usage_of
-from auditor.models.endpoint_text import ServerEncoder, plain
+from auditor.models.endpoint_replies import (
+    chat_reader,
+    checked,
+    echoed,
+    first_token,
+    forced_request,
+    forced_token,
+    id_request,
+    next_tokens,
+    reasoning_of,
+    text_of,
+    usage_of,
+)
+from auditor.models.endpoint_text import LlamaEncoder, ServerEncoder, plain
 from auditor.schema import Message, assistant, user
 
 logger = logging.getLogger(__name__)
@@ -36,7 +48,7 @@ MOST_LISTED = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
     """What a server can do. ``seed``: kept, ignored or refused. ``echo``: max_tokens with which it gives the log-probabilities of a given
-    prompt, None where it gives none. ``by_id``: it gives those of chosen next tokens.
+    prompt, None where it gives none. ``by_id``: it gives those of chosen next tokens. ``forced``: it gives that of a next token that a bias forces.
     ``sampling``: fields to be sent with every draw. ``bos_by_ids``: its template lacks the begin-of-sequence token, so that prompts go as ids.
     ``opened``: the template itself begins the reasoning."""
 
@@ -48,20 +60,26 @@ class Abilities:
     continues: bool = False
     echo: int | None = None
     by_id: bool = False
+    forced: bool = False
     bos_by_ids: bool = False
     context: int | None = None
     reasons: bool = False
     opened: bool = False
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def exact(self) -> bool:
+        """Whether it gives the log-probabilities of whole options, which also means that prompts can be counted in its tokens."""
+        return self.echo is not None or self.forced
+
     def flags(self, address: Address, key: str, reasoning_tokens: int) -> tuple[str, ...]:
         """What a reader of a run must know, the same whenever the server is the same."""
         found = ["weights cannot be verified through an endpoint: the server's word is taken for which model answers"]
         if self.reported != address.model:
             found.append(f"the server names the model {self.reported!r} in its replies")
-        if self.echo is None:
-            found.append(f"option log-probabilities are those of each option's first token, read from the {self.top_logprobs} likeliest; an option not "
-                         "among them, or whole texts, have no score" if self.top_logprobs else
+        if not self.exact:
+            found.append(f"option log-probabilities are those of each option's first token, read from the {self.top_logprobs} likeliest where it ends a word; "
+                         "an option without one among them, or a whole text, has no score" if self.top_logprobs else
                          "the server gives no log-probabilities: what needs them has no score")
             if not self.continues:
                 found.append("the server does not continue a begun reply: what needs one has no score")
@@ -71,7 +89,7 @@ class Abilities:
             found.append("random draws are subject to the server's own defaults (top-k, penalties), which this API does not name")
         if self.reasons:
             found.append(f"reasoning model: up to {reasoning_tokens} tokens of reasoning are allowed, split off and counted apart"
-                         + ("" if self.echo is not None else ", by their length where the server does not count them"))
+                         + ("" if self.exact else ", by their length where the server does not count them"))
         if key != NO_KEY and is_exposed(address.url):
             found.append("the key and all prompts cross the network unencrypted (http to another machine)")
         return tuple(found)
@@ -123,7 +141,8 @@ class Probe:
             raise ModelError(_not_served(self.server.url, self.model, sorted(rows)))
         row = rows[self.model]
         kind = str(row.get("owned_by") or "").lower() if str(row.get("owned_by")).lower() in PLAIN_SAMPLING else "unknown server"
-        context = row.get("max_model_len")
+        meta = row.get("meta")
+        context = row.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)  # llama.cpp's, of one slot
         return kind, await self.version() if kind == "vllm" else "", context if type(context) is int and context > 0 else None
 
     async def version(self) -> str:
@@ -193,7 +212,7 @@ class Probe:
         encoder = ServerEncoder(lone, self.model)
         try:
             if not await encoder.check(QUESTION):
-                return {}
+                return await self.forced(LlamaEncoder(lone, self.model))
             ids = await encoder.ids(QUESTION)
         except Failure:
             return {}
@@ -214,6 +233,22 @@ class Probe:
         except Failure:
             return False
         return abs(found[0] - expected) <= SAME_NUMBER
+
+
+    async def forced(self, encoder: LlamaEncoder) -> dict[str, Any]:
+        """Whether a token that a bias forces comes with the log-probability that it has without: that of the second likeliest is known."""
+        try:
+            if not await encoder.check(QUESTION):
+                return {}
+            ids = await encoder.ids(QUESTION)
+            body = {"model": self.model, "prompt": [ids], "max_tokens": 1, "temperature": 0.0, "logprobs": 2}
+            named = checked(await self.ask("/completions", body), "", 1)[0]["logprobs"]["content"][0]["top_logprobs"]
+            token, expected = int(named[1]["id"]), float(named[1]["logprob"])
+            value = forced_token(await self.ask("/completions", forced_request(self.model, ids, token)), "", token)
+        except (Failure, KeyError, IndexError, TypeError, ValueError):
+            return {}
+        opened = {"opened": True, "reasons": True} if encoder.opens_reasoning else {}
+        return {"forced": True, **opened} if abs(value - expected) <= SAME_NUMBER else {}
 
 
 async def patiently(call: Callable[[], Awaitable[dict[str, Any]]], pool: Pool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from auditor.models.endpoint_errors import Failure, Unable
 from auditor.schema import OptionLogprob, Usage
 
+FORCE = 1000.0  # logits: added to one token, no other can win
 ROUNDING = 1e-6  # by which a log-probability may come out above 0
 
 
@@ -86,8 +87,9 @@ def first_token(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
 def by_first_token(options: Sequence[str], named: Sequence[tuple[str, float]]) -> list[OptionLogprob]:
     """Each option's log-probability, read from its first token alone.
 
-    An option's first token is the longest of the named ones that begins it. Raises Unable where one option has none, or two are not told
-    apart by it: then only the log-probabilities of whole options would do.
+    An option's first token is the longest of the named ones that begins it and ends where a word of it ends. A token that ends within a word
+    is no evidence: of "am" and "amp" either may begin "amperes", and only the tokenizer knows which. Raises Unable where one option has none,
+    or two are not told apart by it: then only the log-probabilities of whole options would do.
     """
     needs = "log-probabilities of given completions would be needed, and this server gives none"
     if len(options) < 2:
@@ -95,13 +97,18 @@ def by_first_token(options: Sequence[str], named: Sequence[tuple[str, float]]) -
     tokens = dict(sorted(named, key=lambda row: row[1]))  # of two that look alike, the likelier
     found = []
     for option in options:
-        token = max((token for token in tokens if token and option.startswith(token)), key=len, default="")
+        token = max((token for token in tokens if token and _begins(option, token)), key=len, default="")
         if not token:
-            raise Unable(f"option {option!r} does not begin with any of the {len(named)} likeliest tokens that the server names: {needs}")
+            raise Unable(f"option {option!r} does not begin with any of the {len(named)} likeliest tokens that the server names, by whole words: {needs}")
         if any(other != option and other.startswith(token) for other in options):
             raise Unable(f"the options are not told apart by their first token {token!r}: {needs}")
         found.append(OptionLogprob(text=option, logprob=min(0.0, tokens[token]), token_logprobs=(min(0.0, tokens[token]),)))
     return found
+
+
+def _begins(option: str, token: str) -> bool:
+    """Whether ``token`` is the beginning of ``option`` up to where no word goes on or begins."""
+    return option.startswith(token) and not option[len(token):len(token) + 1].isalnum()
 
 
 def next_tokens(found: Mapping[str, Any], model: str, tokens: Sequence[int]) -> list[float]:
@@ -121,6 +128,27 @@ def id_request(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> dict
     """The body of a completions request whose reply :func:`next_tokens` reads."""
     return {"model": model, "prompt": [list(prompt)], "max_tokens": 1, "temperature": 0.0, "logprobs": 1,
             "logprob_token_ids": sorted(set(tokens)), "return_tokens_as_token_ids": True}
+
+
+def forced_request(model: str, prompt: Sequence[int], token: int) -> dict[str, Any]:
+    """The body of a completions request that can only be answered by ``token``; its reply is read by :func:`forced_token`.
+
+    llama.cpp states the log-probabilities of the model's own distribution: what a bias makes of it is drawn from, not reported.
+    """
+    return {"model": model, "prompt": [list(prompt)], "max_tokens": 1, "temperature": 0.0, "logprobs": 1, "logit_bias": {str(token): FORCE}}
+
+
+def forced_token(found: Mapping[str, Any], model: str, token: int) -> float:
+    """Log-probability of ``token``, which was forced. Raises Failure where it is not the one that came."""
+    logprobs = checked(found, model, 1)[0].get("logprobs")
+    try:
+        row = logprobs["content"][0]  # type: ignore[index]
+        came, value = row["id"], float(row["logprob"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise Failure("retry", "the reply lacks the log-probability of the token that was asked for") from None
+    if came != token or not math.isfinite(value) or value > ROUNDING:
+        raise Failure("retry", f"token {token} was asked for, and {came} came with the log-probability {value}")
+    return min(0.0, value)
 
 
 def echoed(found: Mapping[str, Any], model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -1,4 +1,5 @@
-"""Prompts and options as token ids, by the server's own chat template and tokenizer (vLLM's ``/tokenize`` and ``/detokenize``).
+"""Prompts and options as token ids, by the server's own chat template and tokenizer: vLLM's ``/tokenize`` and ``/detokenize``, llama.cpp's
+``/tokenize`` and ``/apply-template``.
 
 The same rules as :class:`auditor.models.encoding.Encoder`, so that the numbers are the same: the template makes the prompt with the reply
 still to come, a begun reply is text behind it, and an option's ids are what it adds to the ids of the text before it.
@@ -57,13 +58,16 @@ class ServerEncoder:
     async def _opened(self, turns: tuple[Message, ...]) -> tuple[list[int], str]:
         """Ids and text of the template's prompt for a reply to ``turns``."""
         if turns not in self.known:
-            body = {"model": self.model, "messages": plain(turns), "add_generation_prompt": True, "add_special_tokens": False}
-            ids = (await self.pool.call("root:/tokenize", body, _check_tokens))["tokens"]
-            text = (await self.pool.call("root:/detokenize", {"model": self.model, "tokens": ids}, _check_text))["prompt"]
+            ids, text = await self._render(turns)
             while len(self.known) >= REMEMBERED:
                 self.known.pop(next(iter(self.known)))
             self.known[turns] = ids, text
         return self.known[turns]
+
+    async def _render(self, turns: tuple[Message, ...]) -> tuple[list[int], str]:
+        body = {"model": self.model, "messages": plain(turns), "add_generation_prompt": True, "add_special_tokens": False}
+        ids = (await self.pool.call("root:/tokenize", body, _check_tokens))["tokens"]
+        return ids, (await self.pool.call("root:/detokenize", {"model": self.model, "tokens": ids}, _check_text))["prompt"]
 
     def _begin(self, ids: list[int]) -> list[int]:
         return ids if self.bos is None or ids[:1] == [self.bos] else [self.bos, *ids]
@@ -71,9 +75,9 @@ class ServerEncoder:
     async def check(self, messages: Sequence[Message]) -> bool:
         """Whether text and ids of a prompt make each other, as everything here supposes; also finds the begin-of-sequence token."""
         with_special, without = await asyncio.gather(self.encode("a", special=True), self.encode("a"))
-        self.bos = with_special[0] if with_special[1:] == without else None
-        if not without:  # a server that knows another /tokenize
+        if not without:  # a server that knows another /tokenize: llama.cpp's names the text differently, and makes nothing of ours
             return False
+        self.bos = with_special[0] if with_special[1:] == without else None
         ids, text = await self._opened(tuple(messages))
         return await self.encode(text) == ids
 
@@ -86,6 +90,24 @@ class ServerEncoder:
     def template_lacks_bos(self) -> bool:
         """Whether the chat template leaves out the begin-of-sequence token that the tokenizer puts before a text (after :meth:`check`)."""
         return self.bos is not None and all(ids[:1] != [self.bos] for ids, _ in self.known.values())
+
+
+class LlamaEncoder(ServerEncoder):
+    """The same by llama.cpp's API, which makes a text of a conversation and ids of a text."""
+
+    async def encode(self, text: str, *, special: bool = False) -> list[int]:
+        body = {"content": text, "add_special": special, "parse_special": True}
+        found: list[int] = (await self.pool.call("root:/tokenize", body, _check_tokens))["tokens"]
+        return found
+
+    async def _render(self, turns: tuple[Message, ...]) -> tuple[list[int], str]:
+        text = (await self.pool.call("root:/apply-template", {"messages": plain(turns)}, _check_text))["prompt"]
+        return await self.encode(text), text
+
+    @property
+    def template_lacks_bos(self) -> bool:
+        """False: llama.cpp puts that token before the chat template's text itself."""
+        return False
 
 
 def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -107,4 +129,4 @@ def _check_tokens(found: dict[str, Any]) -> None:
 
 def _check_text(found: dict[str, Any]) -> None:
     if not isinstance(found.get("prompt"), str):
-        raise Failure("retry", "/detokenize gave no text")
+        raise Failure("retry", "the server gave no text of a prompt")

@@ -172,12 +172,24 @@ def test_options_that_share_their_first_token():
     from auditor.models.endpoint_replies import by_first_token
 
     named = [(" 1", -0.5), (" 10", -1.0), (" 2", -2.0), (" ", -3.0), (" 2", -4.0)]
-    assert [option.logprob for option in by_first_token([" 10%", " 2x"], named)] == [-1.0, -2.0]
-    for options in ([" 10%", " 100%"], [" 1", " 11"]):
+    assert [option.logprob for option in by_first_token([" 10%", " 2 x"], named)] == [-1.0, -2.0]
+    for options in ([" 10%", " 10"], [" 1", " 1 1"]):
         with pytest.raises(Unable, match="not told apart"):
             by_first_token(options, named)
-    with pytest.raises(Unable, match="not told apart"):
+    with pytest.raises(Unable, match=r"' 3' does not begin with any of the 5 likeliest tokens"):
         by_first_token([" 3", " 4"], named)
+
+
+def test_a_token_that_ends_within_a_word_is_no_evidence():
+    """As llama.cpp named them: the tokenizer makes "am" + "pe" + "res" of the word, and the longest that begins it is another one."""
+    from auditor.models.endpoint_errors import Unable
+    from auditor.models.endpoint_replies import by_first_token
+
+    named = [("am", -1.13), ("lit", -3.33), ("amp", -3.73), (" ", -4.0), ("litres", -5.0)]
+    for options in (['amperes"', 'litres"'], [" ten", 'litres"']):
+        with pytest.raises(Unable, match=r"(amperes|ten).* does not begin with any of the 5 likeliest tokens.*by whole words"):
+            by_first_token(options, named)
+    assert [option.logprob for option in by_first_token(['am"', 'litres"'], named)] == [-1.13, -5.0]
 
 
 @pytest.mark.parametrize(("without", "ability", "value", "flag"), [
