@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -179,7 +178,8 @@ class Asker:
         return options, usage_of(found)
 
     async def _forced_options(self, request: Request, prompt: list[int], tails: list[list[int]]) -> tuple[list[OptionLogprob], Usage]:
-        """Token by token, each forced behind those before it: exact, at a call a token. The server keeps what it has read of a prompt."""
+        """Token by token, each forced behind those before it: exact, at a call a token. One call at a time, as the server keeps what it has read of a
+        prompt, in as many places as it answers at once."""
         model, used = self.abilities.reported, []
 
         async def value(read: list[int], token: int) -> float:
@@ -188,10 +188,7 @@ class Asker:
             used.append(usage_of(found))
             return forced_token(found, model, token)
 
-        async def whole(tail: list[int]) -> tuple[float, ...]:
-            return tuple([await value([*prompt, *tail[:place]], token) for place, token in enumerate(tail)])
-
-        values = await asyncio.gather(*map(whole, tails))
+        values = [tuple([await value([*prompt, *tail[:place]], token) for place, token in enumerate(tail)]) for tail in tails]
         options = [OptionLogprob(text=text, logprob=sum(tokens), token_logprobs=tokens) for text, tokens in zip(request.options, values, strict=True)]
         return options, Usage(prompt_tokens=sum(one.prompt_tokens for one in used), completion_tokens=sum(one.completion_tokens for one in used))
 

@@ -37,7 +37,8 @@ def serve(path: str, port: int) -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path, parameters.model_alias = path, {"smollm2"}
     parameters.hostnames, parameters.port = ["127.0.0.1"], port
-    parameters.n_ctx, parameters.n_parallel, parameters.cpuparams.n_threads = CONTEXT * SLOTS, SLOTS, 1
+    parameters.n_ctx, parameters.n_parallel = CONTEXT * SLOTS, SLOTS
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1  # threads that wait for each other spin
     # Keys and values are kept in half precision unless told otherwise: hundredths of a nat.
     parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
