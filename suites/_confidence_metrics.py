@@ -18,6 +18,7 @@ from auditor.stats.intervals import Floats
 from auditor.suites._abstention import ABSTAIN
 
 MIN_MASS = 0.5
+FLOAT_ERROR = 1e-12  # of an area between 0 and 1
 SAME = 0.02  # standard deviation of the confidences below which they are one and the same
 SOME_WRONG = 0.1  # a share of wrong answers from which one confidence for all is no information
 
@@ -53,7 +54,8 @@ def excess_aurc(columns: tuple[Floats, ...], weights_RN: Floats) -> Floats:
     growth_RV = np.where(before_RV > 0, np.log1p(kept_RV / np.where(before_RV > 0, before_RV, 1.0)), 0.0)
     area_R = (wrong_RV + (wrong_before_RV - rate_RV * before_RV) * growth_RV).sum(1) / kept_RV.sum(1)
     right_R = 1 - wrong_RV.sum(1) / kept_RV.sum(1)
-    return np.asarray(np.maximum(area_R - (1 - right_R) - special.xlogy(right_R, right_R), 0.0))
+    excess_R = area_R - (1 - right_R) - special.xlogy(right_R, right_R)
+    return np.asarray(np.where(excess_R > FLOAT_ERROR, excess_R, 0.0))
 
 
 def abstention_gap(columns: tuple[Floats, ...], weights_RN: Floats) -> Floats:
