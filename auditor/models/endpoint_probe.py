@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditor.errors import ModelError
-from auditor.models.endpoint_errors import Failure
+from auditor.models.endpoint_errors import Failure, Unable
 from auditor.models.endpoint_options import KEYS, NO_KEY, Address, is_exposed
 from auditor.models.endpoint_pool import Pool, Server
 from auditor.models.endpoint_replies import (
@@ -35,6 +36,7 @@ QUESTION = (user("Write a random word."),)
 ANSWER_TOKENS = 8
 SEEDS, SAME = 4, 3  # draws made twice with one seed, and how many must come out alike: one may flip by rounding
 SAME_NUMBER = 0.05  # nats: the same number in bfloat16 too
+SECOND = math.log(0.5) + 1e-3  # what the second likeliest has at most; a bias that was reported would make it 0
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 # What the API has no name for, so that the server's or the checkpoint's own defaults do not change the draws.
 PLAIN_SAMPLING: Mapping[str, dict[str, Any]] = {
@@ -234,7 +236,6 @@ class Probe:
             return False
         return abs(found[0] - expected) <= SAME_NUMBER
 
-
     async def forced(self, encoder: LlamaEncoder) -> dict[str, Any]:
         """Whether a token that a bias forces comes with the log-probability that it has without: that of the second likeliest is known."""
         try:
@@ -243,9 +244,11 @@ class Probe:
             ids = await encoder.ids(QUESTION)
             body = {"model": self.model, "prompt": [ids], "max_tokens": 1, "temperature": 0.0, "logprobs": 2}
             named = checked(await self.ask("/completions", body), "", 1)[0]["logprobs"]["content"][0]["top_logprobs"]
-            token, expected = int(named[1]["id"]), float(named[1]["logprob"])
+            token, expected = named[1]["id"], float(named[1]["logprob"])
+            if named[0]["id"] == token or not expected <= SECOND:
+                return {}
             value = forced_token(await self.ask("/completions", forced_request(self.model, ids, token)), "", token)
-        except (Failure, KeyError, IndexError, TypeError, ValueError):
+        except (Failure, Unable, KeyError, IndexError, TypeError, ValueError, OverflowError):
             return {}
         opened = {"opened": True, "reasons": True} if encoder.opens_reasoning else {}
         return {"forced": True, **opened} if abs(value - expected) <= SAME_NUMBER else {}

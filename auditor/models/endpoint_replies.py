@@ -11,6 +11,7 @@ from auditor.schema import OptionLogprob, Usage
 
 FORCE = 1000.0  # logits: added to one token, no other can win
 ROUNDING = 1e-6  # by which a log-probability may come out above 0
+UNSTATED = -1e30  # below it stands no number: llama.cpp writes float32's lowest, -3.4e38, for a probability that has come out as 0
 
 
 def checked(found: Mapping[str, Any], model: str, count: int) -> list[Mapping[str, Any]]:
@@ -77,7 +78,7 @@ def first_token(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
     """(text, log-probability) of the likeliest first tokens. Raises Failure where there are none."""
     try:
         found = [(str(row["token"]), float(row["logprob"])) for row in choice["logprobs"]["content"][0]["top_logprobs"]]
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         found = []
     if not found or not all(math.isfinite(value) and value <= ROUNDING for _, value in found):
         raise Failure("retry", "the reply has no usable log-probabilities")
@@ -139,16 +140,22 @@ def forced_request(model: str, prompt: Sequence[int], token: int) -> dict[str, A
 
 
 def forced_token(found: Mapping[str, Any], model: str, token: int) -> float:
-    """Log-probability of ``token``, which was forced. Raises Failure where it is not the one that came."""
-    logprobs = checked(found, model, 1)[0].get("logprobs")
+    """Log-probability of ``token``, which was forced. Raises Failure where it is not the one that came, Unable where llama.cpp states none: that of a
+    token that ends within a character, and one whose probability is 0 in its precision."""
+    choice = checked(found, model, 1)[0]
+    logprobs = choice.get("logprobs")
+    if logprobs is None and "\N{REPLACEMENT CHARACTER}" in str(choice.get("text")):
+        raise Unable(f"the server gives no log-probability of token {token}, which ends within a character")
     try:
         row = logprobs["content"][0]  # type: ignore[index]
-        came, value = row["id"], float(row["logprob"])
-    except (KeyError, IndexError, TypeError, ValueError):
+        came, value = row["id"], row["logprob"]
+    except (KeyError, IndexError, TypeError):
         raise Failure("retry", "the reply lacks the log-probability of the token that was asked for") from None
-    if came != token or not math.isfinite(value) or value > ROUNDING:
-        raise Failure("retry", f"token {token} was asked for, and {came} came with the log-probability {value}")
-    return min(0.0, value)
+    if type(came) is not int or came != token or type(value) not in (int, float) or not value <= ROUNDING or value == -math.inf:
+        raise Failure("retry", f"token {token} was asked for, and {str(came)[:40]!r} came with the log-probability {str(value)[:40]}")
+    if value < UNSTATED:
+        raise Unable(f"token {token} is too unlikely for the server to state its log-probability")
+    return min(0.0, float(value))
 
 
 def echoed(found: Mapping[str, Any], model: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:

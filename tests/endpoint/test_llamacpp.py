@@ -76,6 +76,13 @@ def test_options_of_any_length_have_the_numbers_of_the_built_in_engine(model, em
     assert options_of(model, messages, options) == pytest.approx(options_of(embedded_model, messages, options), abs=1e-3, rel=1e-4)
 
 
+def test_an_option_that_begins_within_a_character_has_no_score_and_uses_no_error_budget(model):
+    request = Request(kind="logprobs", sample_id="x", suite="s", messages=(user("Send an emoji."),), options=("A", "\N{GRINNING FACE}"))
+    reply = next(iter(model.run([request])))
+    assert "ends within a character" in reply.error
+    assert model.failed == 0
+
+
 def test_the_first_questions_of_some_suites(server):
     suites = ("sycophancy", "confidence", "verbosity")
     lines = compare_engines(["smollm2", f"openai:smollm2@{server}"], suites, 1, EngineOptions(cache=False), lambda *_: None)
