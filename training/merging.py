@@ -32,7 +32,11 @@ def merge(uri: str, out: Path, dtype: str = "float32") -> dict[str, Any]:
         raise InputError(f"unknown dtype {dtype!r}; pass one of {', '.join(DTYPES)}")
     if uri.startswith(("openai:", "recorded:", "vllm:", "ray:")):
         raise InputError(f"{uri} names no weights of its own; pass the folder, adapter or GGUF file itself")
-    if out.exists():
+    try:
+        there = out.exists() or out.is_symlink()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(out)[:80]!r} is no usable path ({error}); pass a folder that is not there yet") from None
+    if there:
         raise InputError(f"{out} exists already; pass a folder that is not there yet, nothing is replaced")
     checkpoint = resolve(uri)
     if any(folder is not None and (folder / HEAD).is_file() for folder in (checkpoint.folder, checkpoint.adapter)):
@@ -41,11 +45,13 @@ def merge(uri: str, out: Path, dtype: str = "float32") -> dict[str, Any]:
     engine = open_model(uri, EngineOptions(dtype="float32", pack=False))
     assert isinstance(engine, HFModel)
     model = engine.model.to(getattr(torch, dtype))
+    earlier = {"merged_from": story["merged_from"]} if "merged_from" in story else {}
+    merged_from = {"uri": uri, "weights_hash": before, "dtype": dtype, **earlier}
 
     def fill(target: Path) -> None:
         model.save_pretrained(str(target), safe_serialization=True)
         engine.tokenizer.save_pretrained(str(target))
-        write_json(target / NAME, {**story, "merged_from": {"uri": uri, "weights_hash": before, "dtype": dtype}})
+        write_json(target / NAME, story | {"merged_from": merged_from})
 
     write_folder(out, fill, "try again")
     return {"path": str(out), "weights_hash": weights_hash(resolve(str(out))), "merged_from": before,

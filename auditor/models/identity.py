@@ -70,6 +70,6 @@ def lineage(checkpoint: Checkpoint) -> dict[str, Any]:
         if path is not None and path.is_file():
             try:
                 return dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError) as error:
                 raise ModelError(f"{path} cannot be read: {error}; repair or remove it") from None
     return {}

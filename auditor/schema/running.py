@@ -61,9 +61,12 @@ class RunSpec:
 
 
 def _weights(model: ModelSpec) -> set[str]:
-    """The hash of a model's weights, and of those it was merged from; none where they cannot be seen."""
-    merged = model.lineage.get("merged_from")
-    return {model.weights_hash, str(merged.get("weights_hash", "")) if isinstance(merged, Mapping) else ""} - {""}
+    """The hash of a model's weights, and of all those it was merged from, one after the other; none where they cannot be seen."""
+    found, merged = {model.weights_hash}, model.lineage.get("merged_from")
+    while isinstance(merged, Mapping):
+        found.add(str(merged.get("weights_hash", "")))
+        merged = merged.get("merged_from")
+    return found - {""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

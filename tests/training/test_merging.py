@@ -53,8 +53,10 @@ def test_a_merged_adapter_is_the_same_model_in_one_folder(adapter, tiny_checkpoi
 def test_a_model_does_not_judge_what_it_was_merged_into_nor_the_other_way_round(adapter, tmp_path):
     merge(str(adapter), tmp_path / "merged", "bfloat16")
     one, two = (open_model(str(place)).spec for place in (adapter, tmp_path / "merged"))
-    other = open_model("recorded:" + str(_recorded(tmp_path))).spec
-    for model, judge, independent in ((one, two, False), (two, one, False), (one, other, True), (two, other, True)):
+    merge(str(tmp_path / "merged"), tmp_path / "again", "float16")
+    again, other = open_model(str(tmp_path / "again")).spec, open_model("recorded:" + str(_recorded(tmp_path))).spec
+    cases = ((one, two, False), (two, one, False), (one, again, False), (again, one, False), (one, other, True), (two, other, True), (again, other, True))
+    for model, judge, independent in cases:
         assert RunSpec(suites=(), suite_versions=(), model=model, judge=judge).judge_is_independent is independent
 
 
@@ -87,6 +89,11 @@ def test_bad_input_leaves_nothing(adapter, own_checkpoint, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError, match="exists already; pass a folder that is not there yet"):
         merge(str(adapter), tmp_path / "there")
+    (tmp_path / "there" / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="exists already"):
+        merge(str(adapter), tmp_path / "there" / "link")
+    with pytest.raises(InputError, match="is no usable path"):
+        merge(str(adapter), tmp_path / ("long" * 100))
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="free some space and try again"):
         merge(str(adapter), tmp_path / "file" / "out")
@@ -94,6 +101,10 @@ def test_bad_input_leaves_nothing(adapter, own_checkpoint, tmp_path):
     with pytest.raises(InputError, match="is a reward model"):
         merge(str(own_checkpoint), tmp_path / "out")
     (own_checkpoint / "reward_head.safetensors").unlink()
+    (own_checkpoint / "auditor_lineage.json").write_text("[1]")
+    with pytest.raises(ModelError, match="lineage.json cannot be read"):
+        merge(str(own_checkpoint), tmp_path / "out")
+    (own_checkpoint / "auditor_lineage.json").unlink()
     (own_checkpoint / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError):
         merge(str(own_checkpoint), tmp_path / "out")
