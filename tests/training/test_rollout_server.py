@@ -8,6 +8,7 @@ import math
 import sys
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from auditor.models.endpoint_errors import Failure
 from auditor.training import ppo
 from auditor.training.core.journal import read_steps
 from auditor.training.core.rewards import Part
-from auditor.training.core.rollout_server import has_temperature, read_completion
+from auditor.training.core.rollout_server import ServerSampler, has_temperature, read_completion
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
 
@@ -245,3 +246,43 @@ def test_what_is_no_whole_completion_is_not_taken_for_one(found):
 def test_a_whole_completion():
     assert read_completion(reply([5, 6], [-1.0, 1e-7], "length"), (1, 2), 2, frozenset({0})) == ((5, 6), (-1.0, 0.0))
     assert read_completion(reply([5, 0], [-1.0, -2.0], "stop", prompt_token_ids=[1, 2]), (1, 2), 2, frozenset({0})) == ((5, 0), (-1.0, -2.0))
+
+
+@pytest.mark.parametrize("problem", [InputError("no such folder"), TrainingError("not loaded"), Failure("down", "gone"), None])
+def test_every_process_learns_what_one_met_while_drawing(problem):
+    """Also that the server, started anew, did not load the adapter again: without it the others would wait for this one."""
+    told = []
+
+    class Sampler(ServerSampler):
+        def __init__(self):
+            self.url, self.run = "http://server", SimpleNamespace(world=SimpleNamespace(agree=told.append))
+
+        def _publish(self):
+            return "adapter"
+
+        def _draw_all(self, name, prompts, how, done):
+            return None
+
+        def _await(self, work):
+            if problem is not None:
+                raise problem
+
+    assert Sampler()([], None, 0) == []
+    assert [type(error) for error in told] == [type(None) if problem is None else TrainingError]
+
+
+@pytest.mark.parametrize("problem", [InputError("gives log-probabilities before the temperature"), None])
+def test_every_process_learns_what_one_met_while_opening(problem):
+    told = []
+
+    class Sampler(ServerSampler):
+        def __init__(self):
+            self.run = SimpleNamespace(world=SimpleNamespace(agree=told.append))
+
+        def _await(self, work):
+            if problem is not None:
+                raise problem
+            return work
+
+    assert Sampler()._agreed("vLLM") == (None if problem else "vLLM")
+    assert told == [problem]

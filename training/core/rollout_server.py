@@ -95,15 +95,10 @@ class ServerSampler:
         self.loaded = ""
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, name="rollouts", daemon=True).start()
-        problem: AuditorError | None = None
-        try:
-            self.source = f"{self._await(self._open(longest))} at {self.url}"
-        except AuditorError as error:
-            problem = error
-        run.world.agree(problem)
+        self.source = f"{self._agreed(self._open(longest))} at {self.url}"
         self._publish()
         if config.temperature != 1.0:
-            self._await(self._check_temperature())
+            self._agreed(self._check_temperature())
         if self.key != NO_KEY and is_exposed(self.url) and run.world.is_main:
             run.reporter.say(f"{run.name}: the key and all prompts cross the network unencrypted to {self.url} (http to another machine)")
 
@@ -116,6 +111,8 @@ class ServerSampler:
         except (Failure, InputError) as error:
             problem = TrainingError(f"{self.url} does not write the policy's completions: {error}. The last good checkpoint stays; see to the server and "
                                     "go on with --resume")
+        except TrainingError as error:  # it has lost the adapter and does not load it again
+            problem = error
         self.run.world.agree(problem)
         return [done[name] for name, _ in prompts]
 
@@ -125,6 +122,17 @@ class ServerSampler:
             self._await(self._unload(self.loaded))
             shutil.rmtree(self.folder, ignore_errors=True)
         self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _agreed(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What the work gives, once no process has met an error in it."""
+        found: T | None = None
+        problem: AuditorError | None = None
+        try:
+            found = self._await(work)
+        except AuditorError as error:
+            problem = error
+        self.run.world.agree(problem)
+        return found
 
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
