@@ -54,6 +54,7 @@ class RunSpec:
             return True
         shapers = [item for key in ("judges", "rewards") for item in self.model.lineage.get(key, ())]
         named = {str(item.get("weights_hash") or item.get("uri", "")) if isinstance(item, Mapping) else str(item) for item in shapers} - {""}
+        named |= {name for item in shapers if isinstance(item, Mapping) for name in _merged(item)}
         # Where weights cannot be seen (an endpoint), the same name is the same model, and two names are two.
         judge = _weights(self.judge)
         same = self.judge.uri == self.model.uri or bool(judge & _weights(self.model))
@@ -62,7 +63,11 @@ class RunSpec:
 
 def _weights(model: ModelSpec) -> set[str]:
     """The hash of a model's weights, and of all those it was merged from, one after the other; none where they cannot be seen."""
-    found, merged = {model.weights_hash}, model.lineage.get("merged_from")
+    return ({model.weights_hash} | _merged(model.lineage)) - {""}
+
+
+def _merged(lineage: Mapping[str, Any]) -> set[str]:
+    found, merged = set(), lineage.get("merged_from")
     while isinstance(merged, Mapping):
         found.add(str(merged.get("weights_hash", "")))
         merged = merged.get("merged_from")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ import torch
 from auditor.errors import InputError, ModelError, TrainingError
 from auditor.models.identity import lineage, weights_hash
 from auditor.models.resolve import EngineOptions, open_model, resolve
-from auditor.schema import Message, Request, RunSpec
+from auditor.schema import Message, ModelSpec, Request, RunSpec
+from auditor.training.core.asking import Labeller
 from auditor.training.merging import merge
 
 
@@ -58,6 +60,14 @@ def test_a_model_does_not_judge_what_it_was_merged_into_nor_the_other_way_round(
     cases = ((one, two, False), (two, one, False), (one, again, False), (again, one, False), (one, other, True), (two, other, True), (again, other, True))
     for model, judge, independent in cases:
         assert RunSpec(suites=(), suite_versions=(), model=model, judge=judge).judge_is_independent is independent
+
+
+def test_what_a_merged_labeller_shaped_is_not_judged_by_the_model_it_was_merged_from():
+    merged = ModelSpec(uri="merged", weights_hash="m", lineage={"merged_from": {"weights_hash": "half", "merged_from": {"weights_hash": "adapter"}}})
+    shaped = ModelSpec(uri="policy", weights_hash="p", lineage={"judges": [Labeller(SimpleNamespace(spec=merged)).described]})
+    for judge, independent in (("m", False), ("half", False), ("adapter", False), ("other", True)):
+        spec = RunSpec(suites=(), suite_versions=(), model=shaped, judge=ModelSpec(uri="judge", weights_hash=judge))
+        assert spec.judge_is_independent is independent
 
 
 def _recorded(folder):

@@ -19,7 +19,7 @@ import torch
 from auditor.errors import EngineError, InputError
 from auditor.judges.pairwise import MIN_MASS, OPTIONS, PREFIX, WHICH, combine, conversation, judgment, pairwise_requests
 from auditor.models.resolve import open_model
-from auditor.schema import Generation, Judgment, JudgmentStatus, Message, Model, Preference, Request, ask, assistant, score_options, user
+from auditor.schema import Generation, Judgment, JudgmentStatus, Message, Model, ModelSpec, Preference, Request, ask, assistant, score_options, user
 from auditor.training.core.constitution import Principle, sample
 
 RATINGS = tuple("123456789")  # one token each: "10" would share its first token with "1"
@@ -103,6 +103,11 @@ def comparison_of(messages: tuple[Message, ...], texts: tuple[str, str], princip
     return Comparison(messages=messages, a=texts[0], b=texts[1], question=principle.comparison, standard=principle.standard)
 
 
+def merged_from(spec: ModelSpec) -> dict[str, Any]:
+    """For a lineage: what a model was merged from, where it was, since that is the same model."""
+    return {"merged_from": spec.lineage["merged_from"]} if "merged_from" in spec.lineage else {}
+
+
 class Labeller:
     """A model that gives preferences, asked in one manner throughout."""
 
@@ -112,7 +117,7 @@ class Labeller:
     @property
     def described(self) -> dict[str, Any]:
         """What the lineage says of it, so that an audit knows that it is no independent judge."""
-        return {"role": "labeller", "uri": self.spec.uri, "weights_hash": self.spec.weights_hash}
+        return {"role": "labeller", "uri": self.spec.uri, "weights_hash": self.spec.weights_hash, **merged_from(self.spec)}
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
         """Each pair judged in both orders, or by both ratings. Raises EngineError where the model leaves a question unanswered."""

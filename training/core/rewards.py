@@ -12,6 +12,7 @@ import torch
 
 from auditor.errors import InputError, TrainingError
 from auditor.schema import Message
+from auditor.training.core.asking import merged_from
 from auditor.training.core.batch import Encoded, Encoder, collate, micro_batches
 from auditor.training.core.scoring import aggregate
 from auditor.training.core.stage import StageRun
@@ -197,6 +198,7 @@ def described(parts: Sequence[Part], rewards: Mapping[str, Reward]) -> tuple[dic
         reward: Any = rewards[part.label]
         facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight, **({} if part.cap is None else {"cap": part.cap})}
         if hasattr(reward, "engine"):  # a model's word: whoever audits the policy must know whose
-            facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": (reward.facts.get("measured") or {}).get("accuracy")}
+            facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": (reward.facts.get("measured") or {}).get("accuracy"),
+                      **merged_from(reward.engine.spec)}
         found.append(facts)
     return tuple(found)
