@@ -168,7 +168,7 @@ def _refuse_unvalidated(config: Config, run: StageRun, rewards: Mapping[str, Rew
     for name, reward in rewards.items():
         measured = reward.facts.get("measured") or {} if hasattr(reward, "facts") else None
         if measured is not None and not above_chance(measured) and not config.allow_unvalidated_reward:
-            found = "its lineage lists the gold pairs" if measured.get("trained_on") else f"accuracy: {measured.get('accuracy')}"
+            found = "its lineage lists the gold pairs" if measured.get("seen_in_training") else f"accuracy: {measured.get('accuracy')}"
             raise InputError(f"stage {run.name!r}: reward {name!r} is not above chance on held-out pairs ({found}); "
                              "train it (reward, labeller) on more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
 

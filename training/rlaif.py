@@ -111,7 +111,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     labeller.manner = Manner(ask=config.ask, preamble=config.preamble, shots=_shots(config, run, rest), chain_of_thought=config.chain_of_thought,
                              rationale_tokens=config.rationale_tokens)
     run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
-    measured = measure_comparisons(labeller, held, principles, run.seed) | ({"trained_on": True} if trained_on(gold, labeller.spec) else {})
+    measured = measure_comparisons(labeller, held, principles, run.seed) | ({"seen_in_training": True} if trained_on(gold, labeller.spec) else {})
     notes = refuse_at_chance(measured, uri, f"stage {run.name!r}", config.allow_unvalidated_labeller)
     run.reporter.say(f"{run.name}: labeller's accuracy {shown(measured)}")
     writer = Writer(run.find(config.model, "policy"), config.temperature, config.max_new_tokens, run.seed)

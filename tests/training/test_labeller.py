@@ -185,7 +185,7 @@ def test_a_model_that_learned_from_the_gold_pairs_is_not_measured_on_them(lineag
     gold = [pair(n) for n in range(8)]
     spec = ModelSpec(uri="m", lineage={"data_hashes": {"gold.jsonl": data_hash(gold)}, **lineage} if lineage else {})
     assert trained_on(gold, spec) is seen
-    measured = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 90}} | ({"trained_on": True} if seen else {})
+    measured = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 90}} | ({"seen_in_training": True} if seen else {})
     if seen:
         with pytest.raises(InputError, match="its lineage lists the gold pairs.*other gold pairs are needed.*allow_unvalidated_labeller"):
             refuse_at_chance(measured, "m", "stage 'rlaif'", False)

@@ -44,7 +44,7 @@ def measure_scores(pairs: Sequence[EncodedPair], scores_P2: np.ndarray) -> dict[
 
 def above_chance(measured: Any) -> bool:
     """Whether the interval of ``accuracy`` lies above one half, on pairs that were not trained on."""
-    if measured and measured.get("trained_on"):
+    if measured and measured.get("seen_in_training"):
         return False
     accuracy = measured.get("accuracy") if measured else None
     return bool(accuracy and accuracy["low"] is not None and accuracy["low"] > 0.5)

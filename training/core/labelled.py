@@ -25,7 +25,7 @@ class _Asked:
         _, held = split_gold(gold, part.held_out, run.seed, self.labeller.spec)
         run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
         measure = measure_ratings if part.kind == "labeller" else measure_comparisons
-        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | ({"trained_on": True} if trained_on(gold, self.labeller.spec) else {})}
+        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | ({"seen_in_training": True} if trained_on(gold, self.labeller.spec) else {})}
 
 
 class RatingReward(_Asked):

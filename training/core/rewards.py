@@ -98,7 +98,7 @@ def _pattern(pattern: str, place: str) -> Reward:
     """1 where the expression is found, 0 where not, None where that could not be said within LONGEST_SEARCH seconds: completions are hostile."""
     try:
         expression = regex.compile(pattern)
-    except regex.error as error:
+    except (regex.error, RecursionError) as error:
         raise InputError(f"{place}: pattern {pattern!r} is no regular expression: {error}") from None
 
     def found(text: str) -> float | None:

@@ -81,7 +81,7 @@ def _accuracy(items: Sequence[Preference], hits: np.ndarray) -> dict[str, Any]:
 def shown(measured: Mapping[str, Any]) -> str:
     """An accuracy in words."""
     accuracy = measured.get("accuracy")
-    if measured.get("trained_on"):
+    if measured.get("seen_in_training"):
         return "not measured (its lineage lists the gold pairs among its training data: other gold pairs are needed)"
     if not accuracy:
         return f"not measured ({measured.get('unscored', 0)} held-out pairs without a verdict)"
