@@ -17,7 +17,7 @@ from auditor.schema import sha256_json, to_dict
 from auditor.training.core.config import Optimisation, build, check_optimisation
 
 RECIPES = Path(__file__).parent / "recipes"
-NO_METHODS = ("core", "recipe", "pipeline", "planning", "lineage", "data", "formats", "sources", "hub")
+NO_METHODS = ("core", "recipe", "pipeline", "planning", "lineage", "merging", "data", "formats", "sources", "hub")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # May change between a run and its resumption: they move no weight.
 FREE = ("on_divergence", "save_every", "keep", "mismatch_limit", "rollout_concurrency", "rollout_timeout")
