@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.models.chat import split_reasoning
+from auditor.models.endpoint_abilities import Abilities
 from auditor.models.endpoint_errors import Failure, Unable
 from auditor.models.endpoint_pool import Pool
-from auditor.models.endpoint_probe import CONTINUE, Abilities
+from auditor.models.endpoint_probe import CONTINUE
 from auditor.models.endpoint_replies import (
     by_first_token,
     chat_reader,

@@ -113,7 +113,7 @@ def test_keys(monkeypatch):
 @pytest.mark.parametrize(("url", "exposed"), [("http://127.0.0.1:1/v1", False), ("http://localhost/v1", False), ("http://[::1]/v1", False),
                                               ("https://example.com/v1", False), ("http://example.com/v1", True), ("http://10.0.0.2:8000/v1", True)])
 def test_a_key_in_the_clear_is_flagged(url, exposed):
-    from auditor.models.endpoint_probe import Abilities
+    from auditor.models.endpoint_abilities import Abilities
 
     assert is_exposed(check_url(url)) is exposed
     address = parse_uri(f"openai:m@{url}")

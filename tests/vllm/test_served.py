@@ -22,8 +22,7 @@ def auditor(tmp_path, *arguments):
     return subprocess.run([sys.executable, "-m", "auditor", *arguments], capture_output=True, text=True, env=environment, check=False)
 
 
-def test_every_shipped_suite_gets_the_numbers_of_the_built_in_engine(vllm_server, tmp_path, monkeypatch):
-    monkeypatch.setenv("AUDITOR_CACHE", str(tmp_path))
+def test_every_shipped_suite_gets_the_numbers_of_the_built_in_engine(vllm_server):
     requests = questions(SUITES, 2)
     _, ours = answers("smollm2", EngineOptions(), requests)
     _, theirs = answers(f"openai:smollm2@{vllm_server}", EngineOptions(cache=False), requests)
