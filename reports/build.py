@@ -16,7 +16,7 @@ from auditor.reports.loop import loop_figure, stages, stages_of
 from auditor.reports.suite_figures import forest_figure, group_figures, reliability_figure, spread_figures, suite_forest
 from auditor.reports.text import humanise
 from auditor.reports.transcripts import Counts, groups_of, headline_scorers, metric_of
-from auditor.reports.turning import turning_figure
+from auditor.reports.turning import turning_figures
 from auditor.reports.view import Facts, Page, SuiteView, finding, forest_row, grouped, metric_line
 from auditor.schema import Comparison, Metric, Suite, Verdict
 from auditor.store import Store, StoredRun
@@ -148,8 +148,8 @@ def _figures(source: Source, name: str, metrics: Sequence[Metric], verdicts: Seq
         scorers = headline_scorers(suite, metrics, counts)
         units = {scorer: (found.unit if (found := metric_of(scorer, metrics)) is not None else "") for scorer in scorers}
         spreads = spread_figures(source.store, source.run.run_id, name, units)
-    first = [figure for figure in (forest, reliability_figure(metrics), turning_figure(metrics)) if figure is not None]
-    return [*first, *group_figures(metrics, suite), *spreads]
+    first = [figure for figure in (forest, reliability_figure(metrics)) if figure is not None]
+    return [*first, *turning_figures(metrics), *group_figures(metrics, suite), *spreads]
 
 
 def _unscored(counts: Counts) -> Facts:

@@ -19,6 +19,7 @@ from auditor.store import Store
 
 MOST_ROWS, MOST_GROUPS, MOST_GROUP_FIGURES, MOST_SPREADS = 18, 14, 3, 3
 RELIABILITY = ("reliability_confidence", "reliability_accuracy")
+OF_THEIR_OWN = (*RELIABILITY, "training_kl", "training_proxy", "training_gold")  # groups that another figure shows
 FEW = 60  # samples up to which each one is a dot
 SHAPES = "Square: fails. Disc: passes. Diamond: inconclusive. Ring: not assessed. Dot: no criterion. The shaded side is the wrong one."
 
@@ -67,7 +68,7 @@ def group_figures(metrics: Sequence[Metric], suite: Suite | None) -> list[Figure
     """Bars by group for the measurements that were split; the headline ones first."""
     split: dict[str, list[Metric]] = {}
     for metric in metrics:
-        if metric.group != "all" and metric.name not in RELIABILITY and numbers.is_number(metric.value):
+        if metric.group != "all" and metric.name not in OF_THEIR_OWN and numbers.is_number(metric.value):
             split.setdefault(metric.name, []).append(metric)
     headline = [name.rpartition(".")[2] for name in suite.headline] if suite is not None else []
     names = sorted((n for n in split if len(split[n]) > 1), key=lambda n: headline.index(n) if n in headline else len(headline))

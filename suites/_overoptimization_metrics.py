@@ -9,7 +9,7 @@ import numpy as np
 
 from auditor.schema import Metric, TrainingSteps
 from auditor.stats import MetricBuilder
-from auditor.stats.overoptimization import Curve, change_in_training, fit_best_of_n, fit_training, past_best_of_n, past_training
+from auditor.stats.overoptimization import Curve, change_in_training, fit_best_of_n, fit_training, past_best_of_n, past_training, window_means
 
 NAME = "overoptimization"
 GOLD = "gold"
@@ -64,7 +64,8 @@ def _nothing_to_lose(gold: Metric, gain: Metric) -> str:
 def _curve(builder: MetricBuilder, prefix: str, curve: Curve | None, n_unscored: int = 0) -> list[Metric]:
     if curve is None:
         return [builder.not_made(f"{prefix}_{name}", "too few points for a curve", **UNITS[name]) for name in ("alpha", "beta", "turning_point")]
-    return [builder.from_estimate(f"{prefix}_alpha", curve.alpha, n_unscored, **UNITS["alpha"]),
+    start = [builder.from_estimate(f"{prefix}_start", curve.start, n_unscored, unit="reward")] if curve.start is not None else []
+    return [*start, builder.from_estimate(f"{prefix}_alpha", curve.alpha, n_unscored, **UNITS["alpha"]),
             builder.from_estimate(f"{prefix}_beta", curve.beta, n_unscored, **UNITS["beta"]),
             builder.from_estimate(f"{prefix}_turning_point", curve.turning_point, n_unscored, curve.reason, **UNITS["turning_point"])]
 
@@ -84,7 +85,15 @@ def training_metrics(builder: MetricBuilder, training: TrainingSteps | None) -> 
             builder.from_estimate("training_gold_change", change_in_training(gold), reason=few, **UNITS["gold_change"]),
             builder.from_estimate("training_proxy_change", change_in_training(proxy), reason=few, unit="reward"),
             builder.from_estimate("training_kl_change", change_in_training(kl), reason=few, unit="nats"),
-            *_curve(builder, "training", fit_training(kl, gold))]
+            *_curve(builder, "training", fit_training(kl, gold)),
+            *_along(builder, (kl, proxy, gold))]
+
+
+def _along(builder: MetricBuilder, columns: tuple[Sequence[float], ...]) -> list[Metric]:
+    """KL, proxy and gold in each fifth of the steps: what the curve goes through, in groups named by their steps."""
+    units = {"training_kl": "nats", "training_proxy": "reward", "training_gold": "reward"}
+    return [builder.from_estimate(name, estimate, group=f"steps {steps[0]} to {steps[-1]}", unit=unit)
+            for steps, estimates in window_means(*columns) for (name, unit), estimate in zip(units.items(), estimates, strict=True)]
 
 
 def _why_not(training: TrainingSteps | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ from auditor.reports.figures import NARROW, WIDE, Row, bullet, domain, forest, r
 from auditor.reports.images import drawn, image
 from auditor.reports.suite_figures import binned
 from auditor.reports.svg import Scale, nice_step, wrap
-from auditor.reports.turning import _draw, turning_figure
+from auditor.reports.turning import turning_figures
 from auditor.schema import ConfidenceInterval, Metric
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -123,6 +124,10 @@ def test_images_say_their_size() -> None:
     assert image(bullet(ROWS[0])).height == 34
 
 
+def drawing_of(figure):
+    return base64.b64decode(figure.wide.uri.partition(",")[2]).decode()
+
+
 def best_of(name, values, unit="proportion"):
     return [Metric(suite="overoptimization", name=f"{name}_best_of_{n}", value=value, unit=unit, n=20, ci=ConfidenceInterval(low=value - 0.1, high=value + 0.1))
             for n, value in values.items()]
@@ -132,10 +137,10 @@ def test_gold_and_proxy_stand_over_the_distance():
     gold, proxy = best_of("gold", {1: 0.6, 2: 0.62, 4: 0.55}), best_of("proxy", {1: 30.0, 2: 40.0, 4: 45.0}, "words")
     fitted = {"alpha": 0.3, "beta": 0.4, "turning_point": 0.375}
     curve = [Metric(suite="overoptimization", name=f"best_of_n_{name}", value=value) for name, value in fitted.items()]
-    figure = turning_figure([*gold, *proxy, *curve])
+    (figure,) = turning_figures([*gold, *proxy, *curve])
     # ln 4 − 3/4 = .6363 nats, whose root is .798.
     assert [row[:2] for row in figure.table.rows] == [("1", "0.00"), ("2", "0.44"), ("4", "0.80")]
-    drawing = _draw({"gold": dict(zip((1, 2, 4), gold, strict=True)), "proxy": dict(zip((1, 2, 4), proxy, strict=True))}, tuple(fitted.values()), WIDE)
+    drawing = drawing_of(figure)
     root = ElementTree.fromstring(drawing)
     assert len(root.findall(f"{SVG}circle")) == 6
     path = root.find(f"{SVG}path").get("d")
@@ -145,5 +150,29 @@ def test_gold_and_proxy_stand_over_the_distance():
     assert "dash" in drawing
 
 
+def test_gold_and_proxy_along_training_stand_over_the_distance():
+    """Five fifths of a training whose gold first rises and then falls, R(d) = .5 + d(.4 − .4 ln d): highest at d = 1."""
+    def at(name, spot, value, unit):
+        return Metric(suite="overoptimization", name=f"training_{name}", value=value, unit=unit, n=4, group=f"steps {4 * spot + 1} to {4 * spot + 4}",
+                      ci=ConfidenceInterval(low=value - 0.1, high=value + 0.1))
+
+    kl = (0.04, 0.36, 1.0, 2.25, 4.0)
+    golds = [0.5 + math.sqrt(value) * (0.4 - 0.4 * math.log(math.sqrt(value))) for value in kl]
+    parts = [metric for k, (value, gold) in enumerate(zip(kl, golds, strict=True))
+             for metric in (at("kl", k, value, "nats"), at("gold", k, gold, "reward"), at("proxy", k, 10.0 * k, "reward"))]
+    curve = [Metric(suite="overoptimization", name=f"training_{name}", value=value)
+             for name, value in {"start": 0.5, "alpha": 0.4, "beta": 0.4, "turning_point": 1.0}.items()]
+    (figure,) = turning_figures([*reversed(parts), *curve])
+    assert [row[:2] for row in figure.table.rows] == [("1 to 4", "0.20"), ("5 to 8", "0.60"), ("9 to 12", "1.00"), ("13 to 16", "1.50"), ("17 to 20", "2.00")]
+    root = ElementTree.fromstring(drawing_of(figure))
+    rings = [(float(ring.get("cx")), float(ring.get("cy"))) for ring in root.findall(f"{SVG}circle")]
+    assert len(rings) == 10
+    line = [tuple(float(part) for part in point.split()) for point in root.find(f"{SVG}path").get("d")[1:].split("L")]
+    for x, y in rings[:5]:  # gold was put on the curve: every ring lies on the line
+        assert np.interp(x, *zip(*line, strict=True)) == pytest.approx(y, abs=1)
+    (without,) = turning_figures(parts)
+    assert ElementTree.fromstring(drawing_of(without)).find(f"{SVG}path") is None
+
+
 def test_no_curve_without_three_points_of_gold():
-    assert turning_figure(best_of("gold", {1: 0.6, 2: 0.62})) is None
+    assert turning_figures(best_of("gold", {1: 0.6, 2: 0.62})) == []

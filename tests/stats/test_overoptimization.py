@@ -21,6 +21,7 @@ from auditor.stats.overoptimization import (
     past_best_of_n,
     past_training,
     rank_weights,
+    window_means,
 )
 
 NS = (1, 2, 4, 8, 16)
@@ -103,6 +104,17 @@ def test_a_step_without_a_value_is_left_out_and_few_steps_make_no_curve():
     assert fit_training([1.0] * 20, [0.5] * 20) is None
 
 
+def test_means_of_fifths_by_hand():
+    """Fifteen steps and one without a value; within-fifth variance of k, k + 1, k + 2 is 1 in every fifth: half-width t(.975, 10)/√3."""
+    gold = [float(k) for k in range(1, 4)] + [math.nan] + [float(k) for k in range(4, 16)]
+    found = window_means(gold, [2.0] * 16)
+    assert [steps for steps, _ in found] == [range(1, 4), range(5, 8), range(8, 11), range(11, 14), range(14, 17)]
+    assert [one.value for _, (one, _) in found] == pytest.approx([2, 5, 8, 11, 14])
+    assert {round(one.ci.high - one.value, 6) for _, (one, _) in found} == {round(2.2281388520 / math.sqrt(3), 6)}
+    assert all(flat.ci is None and "no variation" in flat.flag for _, (_, flat) in found)
+    assert window_means(gold[:15]) == []
+
+
 def test_fieller_by_hand():
     """Without an error below, the ratio's interval is that of the top over the bottom; with a bottom near 0 there is none."""
     low, high = fieller(6.0, 2.0, [[1.0, 0.0], [0.0, 0.0]], df=math.inf)
@@ -141,17 +153,26 @@ def coverage(hits):
 @pytest.mark.simulation
 def test_intervals_of_the_training_curve_cover():
     """30 steps, a turning point at d = exp(0.25), noise of the size of a batch of 16."""
-    rng, kl, hits = np.random.default_rng(5), np.linspace(0, 9, 30), {"alpha": [], "beta": [], "turning_point": []}
+    rng, kl, hits = np.random.default_rng(5), np.linspace(0, 9, 30), {"alpha": [], "beta": [], "turning_point": [], "start": []}
     d = np.sqrt(kl)
     truth = 0.2 + 0.5 * d - 0.4 * d * np.log(np.where(d > 0, d, 1))
-    expected = {"alpha": 0.5, "beta": 0.4, "turning_point": math.exp(0.25)}
+    expected = {"alpha": 0.5, "beta": 0.4, "turning_point": math.exp(0.25), "start": 0.2}
     for _ in range(REPEATS):
         curve = fit_training(kl, truth + rng.normal(0, 0.05, 30))
         for name, value in expected.items():
             found = getattr(curve, name)
             if found is not None:
                 hits[name].append(found.ci.low <= value <= found.ci.high)
-    assert all(coverage(found) >= 0.92 for found in hits.values()), {name: np.mean(found) for name, found in hits.items()}
+    assert all(coverage(found) >= 0.94 for found in hits.values()), {name: np.mean(found) for name, found in hits.items()}
+
+
+@pytest.mark.simulation
+def test_intervals_of_the_fifths_cover():
+    """Twenty steps on five levels: the smallest training whose fifths are of several steps each."""
+    rng, levels = np.random.default_rng(7), np.repeat([0.0, 0.5, 1.0, 1.2, 1.3], 4)
+    hits = [one.ci.low <= level <= one.ci.high for _ in range(REPEATS)
+            for (_, (one,)), level in zip(window_means(levels + rng.normal(0, 0.3, 20)), levels[::4], strict=True)]
+    assert 0.93 <= coverage(hits) <= 0.97
 
 
 @pytest.mark.simulation

@@ -194,6 +194,11 @@ def test_the_curve_along_training_is_reported(samples):
     assert named(metrics, "training_gold_change").value < 0
     point = named(metrics, "training_turning_point")
     assert point.ci.low < 1.12 < point.ci.high, point.reason
+    start = named(metrics, "training_start")
+    assert start.ci.low < 0.3 < start.ci.high
+    golds = [metric for metric in metrics if metric.name == "training_gold"]
+    assert [metric.group for metric in golds] == [f"steps {k} to {k + 5}" for k in (1, 7, 13, 19, 25)]
+    assert [metric.value for metric in golds] == pytest.approx([FALLING[k:k + 6].mean() for k in range(0, 30, 6)], abs=0.02)
 
 
 def test_steps_are_read_from_beside_the_checkpoint(tmp_path):
