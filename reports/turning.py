@@ -84,14 +84,15 @@ def _fitted(metrics: Sequence[Metric], prefix: str, start: float | None, curve: 
 
 def _draw(points: Mapping[str, Points], fitted: Fitted, width: float) -> str:
     canvas = Canvas(width)
-    furthest = max(d for d, _ in points["gold"]) or 1.0
+    nearest, furthest = (end(d for d, _ in points["gold"]) for end in (min, max))
+    furthest = furthest or 1.0
     across = Scale(low=0, high=furthest * 1.05, left=62, right=width - 16)
     top = 18.0
     for series, (name, some) in enumerate(points.items()):
         if some:
             up = _panel(canvas, across, top, (name.capitalize(), series), some)
             if name == "gold":
-                _curve(canvas, (across, up), furthest, fitted)
+                _curve(canvas, (across, up), (nearest, furthest), fitted)
             top += HEIGHT + GAP
     for tick in across.ticks(6):
         canvas.text(across(tick), top - GAP + 17, f"{tick:g}", "small muted", "middle")
@@ -115,11 +116,12 @@ def _panel(canvas: Canvas, across: Scale, top: float, what: tuple[str, int], poi
     return up
 
 
-def _curve(canvas: Canvas, scales: tuple[Scale, Scale], furthest: float, fitted: Fitted) -> None:
-    (across, up), (gold_at, turning) = scales, fitted
+def _curve(canvas: Canvas, scales: tuple[Scale, Scale], reach: tuple[float, float], fitted: Fitted) -> None:
+    """The curve between the outermost points: nothing was seen beyond them."""
+    (across, up), (nearest, furthest), (gold_at, turning) = scales, reach, fitted
     if gold_at is None:
         return
-    places = [furthest * step / CURVE_POINTS for step in range(CURVE_POINTS + 1)]
+    places = [nearest + (furthest - nearest) * step / CURVE_POINTS for step in range(CURVE_POINTS + 1)]
     canvas.path("M" + "L".join(f"{across(d):.1f} {up(gold_at(d)):.1f}" for d in places), "s0 w2 nofill")
-    if turning is not None and 0 < turning <= furthest:
+    if turning is not None and nearest < turning <= furthest:
         canvas.line((across(turning), up(up.low)), (across(turning), up(up.high)), "line w2 dash")

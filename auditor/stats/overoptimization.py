@@ -236,7 +236,8 @@ def window_means(*columns_T: ArrayLike) -> list[tuple[range, tuple[Estimate, ...
     spots, df = np.array_split(np.arange(len(known_T)), WINDOWS), len(known_T) - WINDOWS
     variances = [sum(float(((column[spot] - column[spot].mean()) ** 2).sum()) for spot in spots) / df for column in cleaned]
     return [(range(int(known_T[spot[0]]) + 1, int(known_T[spot[-1]]) + 2),
-             tuple(_student(float(column[spot].mean()), variance / len(spot), df, len(spot), "no variation: no interval", "Student t within fifths")
+             tuple(replace(_student(float(column[spot].mean()), variance / len(spot), df, len(spot), "no variation: no interval", "Student t within fifths"),
+                           n_clusters=len(known_T))  # the variance rests on all steps
                    for column, variance in zip(cleaned, variances, strict=True))) for spot in spots]
 
 
