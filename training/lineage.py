@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import InputError, ModelError
+from auditor.errors import ModelError
 from auditor.items import file_sha256
-from auditor.models.identity import weights_hash
+from auditor.models.identity import LINEAGE, first_lineage, weights_hash
 from auditor.models.resolve import resolve
 from auditor.schema import to_dict
 from auditor.training.core.checkpoint import write_json
 from auditor.training.core.stage import Outcome
 from auditor.training.recipe import Recipe, Stage
-
-NAME = "auditor_lineage.json"
 
 
 def read_lineage(uri: str) -> dict[str, Any]:
@@ -30,14 +27,7 @@ def read_lineage(uri: str) -> dict[str, Any]:
         except ModelError:
             return {}
         folders = (checkpoint.adapter, checkpoint.folder)
-    for folder in folders:
-        path = folder / NAME if folder else None
-        if path is not None and path.is_file():
-            try:
-                return dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
-                raise InputError(f"{path} cannot be read: {error}; repair or remove it") from None
-    return {}
+    return first_lineage(folders)
 
 
 def parent(uri: str) -> dict[str, Any]:
@@ -64,7 +54,7 @@ def write_lineage(outcome: Outcome, stage: Stage, inputs: tuple[str, Sequence[st
         "data_hashes": _data(shaped, outcome, stage.name), "judges": _together(shaped, "judges", outcome.judges),
         "rewards": _together(shaped, "rewards", outcome.rewards), "steps": outcome.steps, "measured": outcome.measured,
         "notes": _together(shaped, "notes", outcome.notes), "history": [*before.get("history", []), stage.method], **facts}
-    write_json((outcome.path if outcome.path.is_dir() else outcome.path.parent) / NAME, to_dict(lineage))
+    write_json((outcome.path if outcome.path.is_dir() else outcome.path.parent) / LINEAGE, to_dict(lineage))
     return lineage
 
 

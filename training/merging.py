@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from auditor.errors import InputError
-from auditor.models.identity import lineage, weights_hash
+from auditor.models.identity import LINEAGE, lineage, weights_hash
 from auditor.models.resolve import EngineOptions, open_model, resolve
 from auditor.training.core.checkpoint import write_folder, write_json
 from auditor.training.core.weights import HEAD
-from auditor.training.lineage import NAME
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -51,7 +50,7 @@ def merge(uri: str, out: Path, dtype: str = "float32") -> dict[str, Any]:
     def fill(target: Path) -> None:
         model.save_pretrained(str(target), safe_serialization=True)
         engine.tokenizer.save_pretrained(str(target))
-        write_json(target / NAME, story | {"merged_from": merged_from})
+        write_json(target / LINEAGE, story | {"merged_from": merged_from})
 
     write_folder(out, fill, "try again")
     return {"path": str(out), "weights_hash": weights_hash(resolve(str(out))), "merged_from": before,

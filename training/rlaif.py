@@ -20,7 +20,7 @@ from auditor.training.core.chunks import in_chunks, write_rows
 from auditor.training.core.constitution import Principle, load_constitution, sample
 from auditor.training.core.held_out import proportion
 from auditor.training.core.stage import Outcome, StageRun
-from auditor.training.core.validation import measure_comparisons, refuse_at_chance, shown, split_gold, trained_on
+from auditor.training.core.validation import measure_comparisons, refuse_at_chance, seen, shown, split_gold
 from auditor.training.core.writing import Writer
 from auditor.training.data import data_hash, load_preferences, load_prompts, split
 
@@ -111,7 +111,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     labeller.manner = Manner(ask=config.ask, preamble=config.preamble, shots=_shots(config, run, rest), chain_of_thought=config.chain_of_thought,
                              rationale_tokens=config.rationale_tokens)
     run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
-    measured = measure_comparisons(labeller, held, principles, run.seed) | ({"seen_in_training": True} if trained_on(gold, labeller.spec) else {})
+    measured = measure_comparisons(labeller, held, principles, run.seed) | seen(gold, labeller.spec)
     notes = refuse_at_chance(measured, uri, f"stage {run.name!r}", config.allow_unvalidated_labeller)
     run.reporter.say(f"{run.name}: labeller's accuracy {shown(measured)}")
     writer = Writer(run.find(config.model, "policy"), config.temperature, config.max_new_tokens, run.seed)

@@ -14,6 +14,7 @@ from auditor.items import file_sha256
 from auditor.models.resolve import Checkpoint
 
 SETTINGS = ("config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+LINEAGE = "auditor_lineage.json"
 VOCABULARY = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 # Who wrote a settings file and where its parts lay; a chat template has its own hash, wherever it is kept.
 PASSING = frozenset(("_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version", "peft_version", "chat_template"))
@@ -65,8 +66,13 @@ def _settings_sha256(path: Path) -> str:
 
 def lineage(checkpoint: Checkpoint) -> dict[str, Any]:
     """What ``auditor_lineage.json`` beside the weights says of their training; the adapter's before the base's. Raises ModelError where it is broken."""
-    for folder in (checkpoint.adapter, checkpoint.folder):
-        path = folder / "auditor_lineage.json" if folder else None
+    return first_lineage((checkpoint.adapter, checkpoint.folder))
+
+
+def first_lineage(folders: Iterable[Path | None]) -> dict[str, Any]:
+    """The first lineage among ``folders``, {} where none has one. Raises ModelError where it is broken."""
+    for folder in folders:
+        path = folder / LINEAGE if folder else None
         if path is not None and path.is_file():
             try:
                 return dict(json.loads(path.read_text(encoding="utf-8")))

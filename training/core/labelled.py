@@ -9,7 +9,7 @@ from auditor.schema import Message
 from auditor.training.core.asking import Comparison, open_labeller
 from auditor.training.core.rewards import Episode, Part
 from auditor.training.core.stage import StageRun
-from auditor.training.core.validation import measure_comparisons, measure_ratings, split_gold, trained_on
+from auditor.training.core.validation import measure_comparisons, measure_ratings, seen, split_gold
 from auditor.training.core.writing import Writer
 from auditor.training.data import load_preferences
 
@@ -25,7 +25,7 @@ class _Asked:
         _, held = split_gold(gold, part.held_out, run.seed, self.labeller.spec)
         run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
         measure = measure_ratings if part.kind == "labeller" else measure_comparisons
-        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | ({"seen_in_training": True} if trained_on(gold, self.labeller.spec) else {})}
+        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | seen(gold, self.labeller.spec)}
 
 
 class RatingReward(_Asked):

@@ -38,6 +38,11 @@ def trained_on(gold: Sequence[Preference], spec: ModelSpec) -> bool:
     return listed and (lineage.get("method") != "labeller" or bool({"dpo", "labeller", "ppo"} & set(before)))
 
 
+def seen(gold: Sequence[Preference], spec: ModelSpec) -> dict[str, Any]:
+    """What is added to an accuracy on pairs that the model was trained on, and makes it worth nothing; {} where it was not."""
+    return {"seen_in_training": True} if trained_on(gold, spec) else {}
+
+
 def measure_comparisons(labeller: Labeller, gold: Sequence[Preference], principles: Sequence[Principle] = (), seed: int = 0) -> dict[str, Any]:
     """How well both orders together find the better answer of ``gold`` pairs; every number an object with value, low, high and n, or None.
 
