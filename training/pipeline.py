@@ -25,6 +25,7 @@ from auditor.training.core.checkpoint import write_json
 from auditor.training.core.config import Optimisation
 from auditor.training.core.journal import Reporter, Silent
 from auditor.training.core.stage import Kind, Outcome, StageRun
+from auditor.training.core.validation import shown
 from auditor.training.core.world import World
 from auditor.training.lineage import fingerprint, recipe_facts, write_lineage
 from auditor.training.recipe import Recipe, Stage, method
@@ -154,6 +155,8 @@ def _run_stage(stage: Stage, run: StageRun, facts: Mapping[str, Any]) -> Outcome
         run.checkpoints(1).clear()
         if run.after_step:
             run.after_step(outcome.steps)
+    if outcome.measured.get("accuracy"):
+        run.reporter.say(f"{run.name}: accuracy {shown(outcome.measured)}")
     run.world.wait()
     return outcome
 

@@ -69,7 +69,7 @@ class Watching(Barred):
 
     def finished(self, name: str) -> None:
         if not self.bar:
-            self.say(f"{name}: trained in {duration(time.monotonic() - self.started)}")
+            self.say(f"{name}: done in {duration(time.monotonic() - self.started)}")
 
 
 def duration(seconds: float) -> str:

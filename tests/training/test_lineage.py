@@ -6,8 +6,23 @@ import json
 
 from auditor.models.identity import weights_hash
 from auditor.models.resolve import resolve
-from auditor.training.pipeline import train
+from auditor.training.core.journal import Silent
+from auditor.training.core.validation import shown
+from auditor.training.pipeline import Options, train
 from auditor.training.recipe import read_recipe
+
+
+class Told(Silent):
+    """Keeps what a run says and which stages it enters."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    def stage(self, name, steps, done):
+        self.lines.append(name)
 
 
 def test_a_moved_run_keeps_its_adapters_base_and_a_policys_data_include_its_rewards(tiny_checkpoint, tmp_path):
@@ -37,7 +52,10 @@ normalise_on = 4
 lora_rank = 2
 allow_unvalidated_reward = true
 ''')
-    train(read_recipe(str(recipe)), tmp_path / "run")
+    told = Told()
+    _, reward, _ = train(read_recipe(str(recipe)), tmp_path / "run", Options(reporter=told))
+    # What was measured is said when its stage ends, before hours of PPO are spent on it.
+    assert told.lines.index(f"reward: accuracy {shown(reward.measured)}") < next(k for k, line in enumerate(told.lines) if line.startswith("ppo"))
     lineage = json.loads((tmp_path / "run" / "3-ppo" / "model" / "auditor_lineage.json").read_text())
     assert set(lineage["data_hashes"]) == {str(demonstrations), str(pairs), str(prompts)}
     before = weights_hash(resolve(str(tmp_path / "run" / "3-ppo" / "model")))
