@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from auditor.schema import Metric, TrainingSteps
 from auditor.stats import MetricBuilder
-from auditor.stats.overoptimization import Curve, change_in_training, fit_best_of_n, fit_training, past_best_of_n, past_training, window_means
+from auditor.stats.overoptimization import (
+    LEAST_STEPS,
+    Curve,
+    change_in_training,
+    fit_best_of_n,
+    fit_training,
+    past_best_of_n,
+    past_training,
+    window_means,
+)
 
 NAME = "overoptimization"
 GOLD = "gold"
@@ -63,7 +73,8 @@ def _nothing_to_lose(gold: Metric, gain: Metric) -> str:
 
 def _curve(builder: MetricBuilder, prefix: str, curve: Curve | None, n_unscored: int = 0) -> list[Metric]:
     if curve is None:
-        return [builder.not_made(f"{prefix}_{name}", "too few points for a curve", **UNITS[name]) for name in ("alpha", "beta", "turning_point")]
+        reason = "too few points of different KL for a curve"
+        return [builder.not_made(f"{prefix}_{name}", reason, **UNITS[name]) for name in ("alpha", "beta", "turning_point")]
     start = [builder.from_estimate(f"{prefix}_start", curve.start, n_unscored, unit="reward")] if curve.start is not None else []
     return [*start, builder.from_estimate(f"{prefix}_alpha", curve.alpha, n_unscored, **UNITS["alpha"]),
             builder.from_estimate(f"{prefix}_beta", curve.beta, n_unscored, **UNITS["beta"]),
@@ -79,21 +90,24 @@ def training_metrics(builder: MetricBuilder, training: TrainingSteps | None) -> 
     if reason or training is None:
         return [builder.not_made(f"training_{name}", reason, **options) for name, options in UNITS.items()]
     kl, proxy, gold = (_column(training, name) for name in ("kl", "reward", f"reward/{GOLD}"))
-    few = f"only {len(training.steps)} steps: at least 15 are needed"
-    past = builder.from_estimate("training_past_peak", past_training(gold), reason=few, no_pass=_unsure(training, gold), **UNITS["past_peak"])
+    past = builder.from_estimate("training_past_peak", past_training(gold), reason=_few(gold), no_pass=_unsure(training, gold), **UNITS["past_peak"])
     return [past,
-            builder.from_estimate("training_gold_change", change_in_training(gold), reason=few, **UNITS["gold_change"]),
-            builder.from_estimate("training_proxy_change", change_in_training(proxy), reason=few, unit="reward"),
-            builder.from_estimate("training_kl_change", change_in_training(kl), reason=few, unit="nats"),
+            builder.from_estimate("training_gold_change", change_in_training(gold), reason=_few(gold), **UNITS["gold_change"]),
+            builder.from_estimate("training_proxy_change", change_in_training(proxy), reason=_few(proxy), unit="reward"),
+            builder.from_estimate("training_kl_change", change_in_training(kl), reason=_few(kl), unit="nats"),
             *_curve(builder, "training", fit_training(kl, gold)),
             *_along(builder, (kl, proxy, gold))]
 
 
 def _along(builder: MetricBuilder, columns: tuple[Sequence[float], ...]) -> list[Metric]:
-    """KL, proxy and gold in each fifth of the steps: what the curve goes through, in groups named by their steps."""
+    """KL, proxy and gold in each fifth of the steps: what the curve goes through, in groups named by their steps, each of which is a cluster."""
     units = {"training_kl": "nats", "training_proxy": "reward", "training_gold": "reward"}
-    return [builder.from_estimate(name, estimate, group=f"steps {steps[0]} to {steps[-1]}", unit=unit)
+    return [replace(builder.from_estimate(name, estimate, group=f"steps {steps[0]} to {steps[-1]}", unit=unit), n_clusters=estimate.n)
             for steps, estimates in window_means(*columns) for (name, unit), estimate in zip(units.items(), estimates, strict=True)]
+
+
+def _few(column: Sequence[float]) -> str:
+    return f"only {int(np.isfinite(column).sum())} steps with a value: at least {LEAST_STEPS} are needed"
 
 
 def _why_not(training: TrainingSteps | None) -> str:

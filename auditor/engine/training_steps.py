@@ -25,7 +25,7 @@ def training_steps(spec: ModelSpec) -> TrainingSteps | None:
         return None
     try:
         steps = tuple(_step(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise ModelError(f"{path} cannot be read ({error}); repair it, or move the checkpoint away from it") from None
     if not steps or steps[-1].get("step") != spec.lineage.get("steps"):
         return None
@@ -37,4 +37,4 @@ def _step(line: str) -> Mapping[str, Any]:
     row = json.loads(line)
     if not isinstance(row, dict) or not all(value is None or isinstance(value, int | float) for value in row.values()):
         raise ValueError(f"{line[:60]!r} is no object of numbers")
-    return row
+    return {name: None if value is None else float(value) for name, value in row.items()}

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from auditor.errors import InputError
 from auditor.stats.overoptimization import (
@@ -104,6 +105,72 @@ def test_a_step_without_a_value_is_left_out_and_few_steps_make_no_curve():
     assert fit_training([1.0] * 20, [0.5] * 20) is None
 
 
+def test_errors_of_the_training_curve_by_another_route():
+    """HC2 from the hat matrix, and degrees of freedom (Σλ)²/Σλ² from the eigenvalues of the quadratic form of the residuals; in any unit of KL."""
+    rng, kl = np.random.default_rng(3), np.concatenate([[0.0, 0.02], np.linspace(0.5, 6, 18)])
+    gold = rng.normal(0.5, 0.1, 20)
+    d = np.sqrt(kl)
+    design = np.column_stack([np.ones(20), d, -d * np.log(np.where(d > 0, d, 1))])
+    weights = np.linalg.pinv(design)
+    residual = np.eye(20) - design @ weights
+    spread = np.diag(residual)
+    curve = fit_training(kl, gold)
+    for weight, found in zip(weights, (curve.start, curve.alpha, curve.beta), strict=True):
+        root = np.diag(np.abs(weight) / np.sqrt(spread))
+        eigenvalues = np.linalg.eigvalsh(root @ residual @ root)
+        t = stats.t.ppf(0.975, eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+        half = t * math.sqrt((weight**2 * (residual @ gold) ** 2 / spread).sum())
+        assert found.value == pytest.approx(weight @ gold)
+        assert (found.ci.low, found.ci.high) == pytest.approx((weight @ gold - half, weight @ gold + half))
+    tiny = fit_training(kl * 1e-12, gold)  # d in millionths: the gold at d = 0 is the same
+    assert (tiny.start.value, tiny.start.ci.low) == pytest.approx((curve.start.value, curve.start.ci.low), rel=1e-6)
+
+
+@pytest.mark.parametrize("kl", [[0.0] + [1.0] * 18 + [4.0], [0.0] + [1.0] * 17 + [4.0] * 2])
+def test_a_step_that_decides_alone_leaves_no_interval(kl):
+    """The curve goes through the only step at KL 0 whatever its error: a zero residual is no sign of precision."""
+    curve = fit_training(kl, np.random.default_rng(0).normal(0.5, 0.1, 20))
+    assert all(one.ci is None and "one step alone" in one.flag for one in (curve.start, curve.alpha, curve.beta))
+    assert curve.turning_point is None
+
+
+def test_rounding_is_no_variation():
+    """0.1 has no exact mean in floating point: a constant gold has no interval rather than one of width 1e-17."""
+    kl, gold = np.linspace(0, 4, 20), [0.1] * 20
+    curve = fit_training(kl, gold)
+    assert all(one.ci is None and "on the curve" in one.flag for one in (curve.start, curve.alpha, curve.beta))
+    assert past_training(gold).ci is None
+    assert change_in_training(gold).ci is None
+    assert all(one.ci is None for _, (one,) in window_means(gold))
+
+
+@pytest.mark.parametrize("most", [math.inf, -math.inf, math.nan, 1.7e308, -1e200, 1e30])
+def test_a_number_beyond_reason_counts_as_none(most):
+    kl, gold = [*np.linspace(0, 4, 16)], [most, *np.cos(np.arange(15.0))]
+    assert fit_training(kl, gold).beta.n == fit_training(gold, kl).beta.n == past_training(gold).n == change_in_training(gold).n == 15
+    assert next(steps for steps, _ in window_means(kl, gold)) == range(2, 5)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-30, 1e-20, 1.0, 1e20, 9e28])
+def test_no_size_overflows(size):
+    rng = np.random.default_rng(0)
+    gold = rng.normal(0.5, 0.1, 20)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for kl, values in ((np.linspace(0, 4, 20) * size, gold), (np.linspace(0, 4, 20), gold * size), (np.linspace(0, 4, 20) / size, gold * size)):
+            curve = fit_training(kl, values)
+            found = [] if curve is None else [curve.start, curve.alpha, curve.beta]
+            found += [one for _, both in window_means(kl, values) for one in both]
+            assert all(math.isfinite(one.value) and (one.ci is None or np.isfinite([one.ci.low, one.ci.high]).all()) for one in found)
+
+
+def test_a_turning_point_before_the_first_step_was_not_observed():
+    d = np.linspace(2, 4, 30)
+    curve = fit_training(d**2, 0.2 + 0.5 * d - 0.4 * d * np.log(d) + 1e-4 * np.cos(np.arange(30) * 2.4))  # d* = exp(0.25) = 1.28
+    assert curve.beta.ci.low > 0
+    assert curve.turning_point is None
+    assert "reach from 2 to 4" in curve.reason
+
+
 def test_means_of_fifths_by_hand():
     """Fifteen steps and one without a value; within-fifth variance of k, k + 1, k + 2 is 1 in every fifth: half-width t(.975, 10)/√3."""
     gold = [float(k) for k in range(1, 4)] + [math.nan] + [float(k) for k in range(4, 16)]
@@ -168,7 +235,7 @@ def test_intervals_of_the_training_curve_cover():
 
 @pytest.mark.simulation
 def test_intervals_of_the_fifths_cover():
-    """Twenty steps on five levels: the smallest training whose fifths are of several steps each."""
+    """Twenty steps on five levels, four to a fifth."""
     rng, levels = np.random.default_rng(7), np.repeat([0.0, 0.5, 1.0, 1.2, 1.3], 4)
     hits = [one.ci.low <= level <= one.ci.high for _ in range(REPEATS)
             for (_, (one,)), level in zip(window_means(levels + rng.normal(0, 0.3, 20)), levels[::4], strict=True)]

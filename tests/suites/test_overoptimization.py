@@ -198,7 +198,17 @@ def test_the_curve_along_training_is_reported(samples):
     assert start.ci.low < 0.3 < start.ci.high
     golds = [metric for metric in metrics if metric.name == "training_gold"]
     assert [metric.group for metric in golds] == [f"steps {k} to {k + 5}" for k in (1, 7, 13, 19, 25)]
+    assert {(metric.n, metric.n_clusters, metric.flags) for metric in golds} == {(6, 6, ())}
     assert [metric.value for metric in golds] == pytest.approx([FALLING[k:k + 6].mean() for k in range(0, 30, 6)], abs=0.02)
+
+
+def test_steps_of_one_kl_or_without_values_say_so(samples):
+    metrics = audit(samples[:8], ideal, training(RISING, kl=1.0), draws=4)
+    assert "different KL" in named(metrics, "training_turning_point").reason
+    assert verdict(metrics, "training_past_peak").outcome == "pass"
+    gone = training(RISING)
+    gone = TrainingSteps(source="s", steps=tuple(step | ({"reward/gold": None} if k > 5 else {}) for k, step in enumerate(gone.steps)), rewards=gone.rewards)
+    assert "only 6 steps with a value" in named(audit(samples[:8], ideal, gone, draws=4), "training_gold_change").reason
 
 
 def test_steps_are_read_from_beside_the_checkpoint(tmp_path):
@@ -215,6 +225,9 @@ def test_steps_are_read_from_beside_the_checkpoint(tmp_path):
     assert training_steps(ModelSpec(uri=str(model), lineage=lineage | {"steps": 3})) is None  # another run's steps
     journal.write_text("[1]\n")
     with pytest.raises(ModelError, match="no object of numbers"):
+        training_steps(spec)
+    journal.write_text('{"step": 2, "kl": 1' + "0" * 400 + "}\n")
+    with pytest.raises(ModelError, match="too large"):
         training_steps(spec)
 
 
