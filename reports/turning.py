@@ -12,13 +12,14 @@ from auditor.reports.images import Figure, Table, drawn
 from auditor.reports.svg import Canvas, Scale
 from auditor.schema import Metric
 
-DRAWN = re.compile(r"(gold|proxy)_best_of_(\d+)")
+DRAWN = re.compile(r"(gold|proxy)_best_of_([1-9]\d{0,8})")
 TRAINED = re.compile(r"training_(gold|proxy|kl)")
-STEPS = re.compile(r"steps (\d+) to (\d+)")
+STEPS = re.compile(r"steps (\d{1,9}) to (\d{1,9})")
 HEIGHT, GAP, CURVE_POINTS = 150.0, 34.0, 60
-RINGS = "Rings: means with 95 % intervals. Line: the fitted curve of gold; dashed, its turning point if it lies among the data."
+RINGS = "Rings: means with 95 % intervals. Line: the fitted curve of gold; dashed, its turning point if it lies between the outermost rings."
 
 Points = Sequence[tuple[float, Metric]]  # a metric at its d
+Line = Sequence[tuple[float, float]]  # gold's fitted curve as (d, gold); empty without one
 Fitted = tuple[Callable[[float], float] | None, float | None]  # gold at a d, and the turning point
 
 
@@ -65,7 +66,7 @@ def _trained_figure(metrics: Sequence[Metric]) -> Figure | None:
     at = {span: math.sqrt(max(found["kl"][span].value or 0.0, 0.0)) for span in spans}
     rows = tuple((f"{first} to {last}", f"{at[first, last]:.2f}", *(numbers.value_with_interval(found[name][first, last]) for name in ("gold", "proxy")))
                  for first, last in spans)
-    start = next((metric.value for metric in metrics if metric.name == "training_start"), None)
+    start = next((metric.value for metric in metrics if metric.name == "training_start" and metric.group == "all"), None)
     fitted = _fitted(metrics, "training", start, lambda d, alpha, beta: d * (alpha - beta * math.log(d)) if d > 0 else 0.0)
     points = {name: [(at[span], found[name][span]) for span in spans] for name in ("gold", "proxy")}
     return drawn(partial(_draw, points, fitted), caption="Gold and proxy as training went on",
@@ -77,7 +78,7 @@ def _trained_figure(metrics: Sequence[Metric]) -> Figure | None:
 def _fitted(metrics: Sequence[Metric], prefix: str, start: float | None, curve: Callable[[float, float, float], float]) -> Fitted:
     whole = {metric.name: metric.value for metric in metrics if metric.group == "all"}
     alpha, beta, turning = (whole.get(f"{prefix}_{name}") for name in ("alpha", "beta", "turning_point"))
-    if start is None or alpha is None or beta is None:
+    if start is None or alpha is None or beta is None or not all(numbers.is_number(value) for value in (start, alpha, beta)):
         return None, None
     return lambda d: start + curve(d, alpha, beta), turning
 
@@ -85,14 +86,14 @@ def _fitted(metrics: Sequence[Metric], prefix: str, start: float | None, curve: 
 def _draw(points: Mapping[str, Points], fitted: Fitted, width: float) -> str:
     canvas = Canvas(width)
     nearest, furthest = (end(d for d, _ in points["gold"]) for end in (min, max))
-    furthest = furthest or 1.0
-    across = Scale(low=0, high=furthest * 1.05, left=62, right=width - 16)
+    across = Scale(low=0, high=(furthest or 1.0) * 1.05, left=62, right=width - 16)
+    line = _line(fitted[0], nearest, furthest)
     top = 18.0
     for series, (name, some) in enumerate(points.items()):
         if some:
-            up = _panel(canvas, across, top, (name.capitalize(), series), some)
-            if name == "gold":
-                _curve(canvas, (across, up), (nearest, furthest), fitted)
+            up = _panel(canvas, (across, top), (name.capitalize(), series), some, line if name == "gold" else ())
+            if name == "gold" and line:
+                _curve(canvas, (across, up), line, fitted[1])
             top += HEIGHT + GAP
     for tick in across.ticks(6):
         canvas.text(across(tick), top - GAP + 17, f"{tick:g}", "small muted", "middle")
@@ -100,8 +101,20 @@ def _draw(points: Mapping[str, Points], fitted: Fitted, width: float) -> str:
     return canvas.render(top - GAP + 42)
 
 
-def _panel(canvas: Canvas, across: Scale, top: float, what: tuple[str, int], points: Points) -> Scale:
-    ends = [value for _, metric in points for value in (metric.value, *((metric.ci.low, metric.ci.high) if metric.ci else ())) if value is not None]
+def _line(gold_at: Callable[[float], float] | None, nearest: float, furthest: float) -> Line:
+    """The curve between the outermost points: nothing was seen beyond them."""
+    if gold_at is None:
+        return ()
+    places = [nearest + (furthest - nearest) * step / CURVE_POINTS for step in range(CURVE_POINTS + 1)]
+    return [(d, gold_at(d)) for d in places]
+
+
+def _panel(canvas: Canvas, place: tuple[Scale, float], what: tuple[str, int], points: Points, line: Line) -> Scale:
+    """One quantity; the axis holds all of its intervals and of its line, so that neither is bent along an edge."""
+    across, top = place
+    ends = [value for _, metric in points for value in (metric.value, *((metric.ci.low, metric.ci.high) if metric.ci else ()))
+            if value is not None and numbers.is_number(value)]
+    ends += [value for _, value in line]
     pad = 0.08 * (max(ends) - min(ends)) or 0.5
     up = Scale(low=min(ends) - pad, high=max(ends) + pad, left=top + HEIGHT, right=top)
     unit = points[0][1].unit
@@ -110,18 +123,14 @@ def _panel(canvas: Canvas, across: Scale, top: float, what: tuple[str, int], poi
         canvas.line((across.left, up(tick)), (across.right, up(tick)), "grid")
         canvas.text(across.left - 6, up(tick) + 4, numbers.tick(tick, unit), "small muted", "end")
     for d, metric in points:
-        if metric.ci is not None:
+        if metric.ci is not None and numbers.is_number(metric.ci.low) and numbers.is_number(metric.ci.high):
             canvas.line((across(d), up(metric.ci.low)), (across(d), up(metric.ci.high)), f"s{what[1]} w2")
         canvas.circle(across(d), up(metric.value or 0.0), 4, f"o-s{what[1]} w2")
     return up
 
 
-def _curve(canvas: Canvas, scales: tuple[Scale, Scale], reach: tuple[float, float], fitted: Fitted) -> None:
-    """The curve between the outermost points: nothing was seen beyond them."""
-    (across, up), (nearest, furthest), (gold_at, turning) = scales, reach, fitted
-    if gold_at is None:
-        return
-    places = [nearest + (furthest - nearest) * step / CURVE_POINTS for step in range(CURVE_POINTS + 1)]
-    canvas.path("M" + "L".join(f"{across(d):.1f} {up(gold_at(d)):.1f}" for d in places), "s0 w2 nofill")
-    if turning is not None and nearest < turning <= furthest:
+def _curve(canvas: Canvas, scales: tuple[Scale, Scale], line: Line, turning: float | None) -> None:
+    across, up = scales
+    canvas.path("M" + "L".join(f"{across(d):.1f} {up(gold):.1f}" for d, gold in line), "s0 w2 nofill")
+    if turning is not None and line[0][0] < turning <= line[-1][0]:
         canvas.line((across(turning), up(up.low)), (across(turning), up(up.high)), "line w2 dash")

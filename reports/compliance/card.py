@@ -10,7 +10,7 @@ from auditor.reports.compliance.about import LABELS, NOT_STATED, stated
 from auditor.reports.compliance.lines import Line, line
 from auditor.reports.compliance.markdown import bullets, code, table, text
 from auditor.reports.compliance.model import Compliance, Measurement
-from auditor.reports.compliance.provenance import outcomes_text, shapers
+from auditor.reports.compliance.provenance import groups_of_items, outcomes_text, shapers
 
 DETAILS = ("version", "provider", "role", "owner", "contact", "licence")
 USE = ("intended_purpose", "intended_users", "affected_people", "deployment", "languages", "out_of_scope", "human_oversight")
@@ -62,7 +62,7 @@ def _training(report: Compliance) -> str:
 
 
 def _factors(report: Compliance) -> str:
-    groups = sorted({m.group for m in report.metrics if m.group != "all" and m.value is not None})
+    groups = groups_of_items(report.metrics)
     told = f"Results were split by: {', '.join(code(group) for group in groups)}." if groups else "No result was split by group."
     return told + " No demographic group of people was compared."
 

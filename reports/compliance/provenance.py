@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from auditor.reports import environment, numbers, wording
 from auditor.reports.build import split_gate
 from auditor.reports.compliance.model import Fact, ItemDigest, OtherRun, Source
+from auditor.reports.suite_figures import OF_THEIR_OWN
+from auditor.schema import Metric
 from auditor.store import StoredRun
 
 COLUMNS = ("sample_id", "cluster_id", "messages", "target", "choices", "source", "metadata")
@@ -59,7 +61,7 @@ def records(source: Source, head: str | None, items: tuple[ItemDigest, ...], oth
     """One fact for each kind of record that a standard's file may name (:data:`auditor.reports.compliance.standards.RECORDS`)."""
     spec, run, lineage = source.run.spec, source.run, source.run.spec.model.lineage
     sources = Counter(v.criterion.source for v in source.verdicts)
-    groups = sorted({m.group for m in source.metrics if m.group != "all" and numbers.is_number(m.value)})
+    groups = groups_of_items(source.metrics)
     data = lineage.get("data_hashes", {})
     return {
         "criteria": _fact("Bounds of a later scoring" if scored_from(run) else "Bounds set before the run",
@@ -83,6 +85,11 @@ def records(source: Source, head: str | None, items: tuple[ItemDigest, ...], oth
                              f"{run.git_commit or 'not recorded'}, seed {spec.seed}", bool(run.packages)),
         "sign_off": Fact(label="Sign-off", text="block at the end, to be filled in by the reviewer", present=False),
     }
+
+
+def groups_of_items(metrics: Iterable[Metric]) -> list[str]:
+    """By which kinds, topics or languages results were split. The bins and steps that a curve is drawn through are no such groups."""
+    return sorted({m.group for m in metrics if m.group != "all" and m.name not in OF_THEIR_OWN and numbers.is_number(m.value)})
 
 
 def scored_from(run: StoredRun) -> str:

@@ -16,6 +16,8 @@ from auditor.reports.compliance import as_json, card, page
 from auditor.reports.compliance.about import LABELS, About, Feedback
 from auditor.reports.compliance.assemble import assemble
 from auditor.reports.compliance.model import Options
+from auditor.reports.compliance.provenance import groups_of_items
+from auditor.schema import Metric
 from auditor.store import Store
 from auditor.store.training import TrainingRun, TrainingStage, store_training
 
@@ -304,6 +306,16 @@ def test_without_a_standard_the_card_and_the_json_hold_the_rest(build):
     assert plain.controls == ()
     assert "## Measurements" in card.render(plain)
     assert "EU AI Act" not in card.render(plain)
+
+
+def test_the_points_of_a_curve_are_no_groups_that_results_were_split_by(report):
+    """The fifths of a training run are not kinds of items: a run with no other groups has no result by group to show for a control."""
+    fifth = Metric(suite="overoptimization", name="training_gold", value=0.5, group="steps 1 to 4")
+    languages = [Metric(suite="judge_agreement", name="agreement", value=0.5, group=group) for group in ("German", "English", "all")]
+    told = card.render(replace(report, metrics=(fifth, *languages)))
+    assert "Results were split by: `English`, `German`." in told
+    assert "No result was split by group." in card.render(replace(report, metrics=(fifth,)))
+    assert groups_of_items([fifth, replace(languages[0], value=None)]) == []
 
 
 @pytest.mark.parametrize("standard", ["eu-ai-act", "nist-ai-rmf", "iso-42001"])

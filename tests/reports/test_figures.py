@@ -174,5 +174,33 @@ def test_gold_and_proxy_along_training_stand_over_the_distance():
     assert ElementTree.fromstring(drawing_of(without)).find(f"{SVG}path") is None
 
 
+def fifths(kls, golds, **more):
+    return [Metric(suite="overoptimization", name=f"training_{name}", value=value, unit="reward", group=f"steps {3 * spot + 1} to {3 * spot + 3}", **more)
+            for spot, both in enumerate(zip(kls, golds, golds, strict=True)) for name, value in zip(("kl", "proxy", "gold"), both, strict=True)]
+
+
+def test_a_curve_that_leaves_its_rings_is_not_bent_along_the_edge():
+    """R(d) = 2d(1 − ln d) is highest, 2, at d = 1, between rings whose values stay below 1."""
+    kl = (0.01, 0.01, 0.01, 6.5, 6.6)
+    curve = [Metric(suite="overoptimization", name=f"training_{name}", value=value) for name, value in {"start": 0.0, "alpha": 2.0, "beta": 2.0}.items()]
+    (figure,) = turning_figures([*fifths(kl, (0.6, 0.7, 0.65, 0.3, 0.3)), *curve])
+    heights = [float(point.split()[1]) for point in ElementTree.fromstring(drawing_of(figure)).find(f"{SVG}path").get("d")[1:].split("L")]
+    assert heights.count(min(heights)) <= 4  # the round top, in rounded pixels
+
+
+def test_hostile_numbers_and_names_draw_no_nonsense():
+    endless = ConfidenceInterval(low=-math.inf, high=math.nan)
+    curve = [Metric(suite="overoptimization", name=f"training_{name}", value=math.inf) for name in ("start", "alpha", "beta", "turning_point")]
+    odd = [Metric(suite="overoptimization", name=name, value=0.5, group=group) for name, group in (
+        ("gold_best_of_0", "all"), (f"gold_best_of_{'9' * 5000}", "all"), ("gold_best_of_1", EVIL), ("training_gold", f"steps 1 to {'9' * 5000}"),
+        ("training_gold", EVIL), ("training_start", "steps 1 to 3"))]
+    (figure,) = turning_figures([*fifths((0.0, 0.0, 0.0), (0.1, 0.1, 0.1), ci=endless), *curve, *odd])
+    drawing = drawing_of(figure)
+    assert "nan" not in drawing
+    assert "inf" not in drawing
+    assert len(ElementTree.fromstring(drawing).findall(f"{SVG}circle")) == 6
+    assert len(figure.table.rows) == 3
+
+
 def test_no_curve_without_three_points_of_gold():
     assert turning_figures(best_of("gold", {1: 0.6, 2: 0.62})) == []
