@@ -1,4 +1,5 @@
-"""Preferences from an AI labeller (RLAIF, Lee et al. 2023, arXiv 2309.00267): two completions a prompt, compared in both orders, soft labels.
+"""Preferences from an AI labeller (RLAIF, Lee et al. 2023, arXiv 2309.00267): two completions a prompt, compared in both orders or by
+their ratings, soft labels.
 
 With ``constitution`` the comparison is against a sampled principle, as in the RL stage of Constitutional AI (Bai et al. 2022,
 arXiv 2212.08073, section 4.1), and ``mix`` adds pairs about helpfulness. No weight changes here: a reward stage learns from what this writes.
@@ -13,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from auditor.errors import InputError, TrainingError
-from auditor.schema import Preference, Prompt, to_dict
-from auditor.training.core.asking import Comparison, Labeller, Manner, Opinion, comparison_of, gold_comparison, open_labeller
+from auditor.schema import Generation, Message, Preference, Prompt, to_dict
+from auditor.training.core.asking import Comparison, Labeller, Manner, Opinion, by_ratings, comparison_of, gold_comparison, open_labeller
 from auditor.training.core.batch import order
 from auditor.training.core.chunks import in_chunks, write_rows
 from auditor.training.core.constitution import Principle, load_constitution, sample
@@ -29,7 +30,8 @@ from auditor.training.data import data_hash, load_preferences, load_prompts, spl
 class Config:
     """Who labels what, and how the labeller is asked.
 
-    ``model`` writes two completions of each of ``prompts`` (at most ``limit``; 0: all), at ``temperature``, of at most ``max_new_tokens``;
+    ``model`` writes ``completions`` of each of ``prompts`` (at most ``limit``; 0: all), at ``temperature``, of at most ``max_new_tokens``; of more
+    than two, the highest and the lowest rated are kept (West-of-N, Pace et al. 2024, arXiv 2401.12086; needs ``ask`` = rating);
     ``labeller`` compares them ("": what an earlier labeller stage made): both in one question, in both orders (``ask`` = pairwise), or by rating
     each, P(first is better) = σ(difference of ratings) (rating: for a labeller trained on ratings). It is measured first on the share
     ``held_out`` of the topics of ``gold``, and refused unless above chance (``allow_unvalidated_labeller``). ``preamble`` stands before the
@@ -43,6 +45,7 @@ class Config:
     ask: Literal["pairwise", "rating"] = "pairwise"
     prompts: str = "shipped:prompts"
     limit: int = 0
+    completions: int = 2
     temperature: float = 1.0
     max_new_tokens: int = 48
     gold: str = "shipped:preferences"
@@ -62,6 +65,11 @@ def check(config: Config, place: str) -> None:
     for name in ("temperature", "max_new_tokens", "rationale_tokens", "chunk"):
         if not getattr(config, name) > 0:
             raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+    if config.completions < 2:
+        raise InputError(f"{place}: completions is {config.completions}; pass at least 2, of which two are compared")
+    if config.completions > 2 and config.ask != "rating":
+        raise InputError(f"{place}: completions = {config.completions} is for ask = rating, by which the best and the worst are found; pass 2, or "
+                         "set ask = rating for a labeller trained on ratings")
     for name in ("limit", "shots"):
         if getattr(config, name) < 0:
             raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
@@ -85,13 +93,26 @@ def soft_preference(prompt: Prompt, texts: tuple[str, str], opinion: Opinion, la
                                 "chosen_drawn": "first" if soft >= 0.5 else "second"})
 
 
-def unusable(texts: Sequence[str], errors: Sequence[str | None]) -> str:
-    """Why two completions cannot be compared, or ""."""
-    if any(errors):
-        return "error"
-    if not all(text.strip() for text in texts):
-        return "empty"
-    return "identical" if texts[0].strip() == texts[1].strip() else ""
+def usable(replies: Sequence[Generation]) -> tuple[list[str], str]:
+    """The different texts among some replies, in their order, and why there are fewer than two: "error", "empty", "identical" or ""."""
+    texts = list(dict.fromkeys(text for reply in replies if not reply.error and (text := reply.text.strip())))
+    if len(texts) > 1:
+        return texts, ""
+    if any(reply.error for reply in replies):
+        return texts, "error"
+    return texts, "identical" if all(reply.text.strip() for reply in replies) else "empty"
+
+
+def extremes(texts: Sequence[str], ratings: Sequence[float | None]) -> Opinion | None:
+    """The highest and the lowest rated of ``texts`` as an opinion, the one drawn earlier as a; None where fewer than two could be rated.
+
+    Among equals the earliest is the highest, the latest the lowest.
+    """
+    rated = sorted((value, -place) for place, value in enumerate(ratings) if value is not None)
+    if len(rated) < 2:
+        return None
+    first, second = sorted((-rated[0][1], -rated[-1][1]))
+    return by_ratings(texts[first], texts[second], ratings[first], ratings[second])
 
 
 def train(config: Config, run: StageRun) -> Outcome:
@@ -151,20 +172,30 @@ class _Stage:
 
     def label(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """A row of labels.jsonl for each prompt: its preference, or why there is none."""
-        drawn = self.writer([(f"{prompt.id}|{number}", prompt.prompt) for prompt in prompts for number in (1, 2)])
-        pairs = [(drawn[2 * index], drawn[2 * index + 1]) for index in range(len(prompts))]
-        reasons = [unusable([reply.text for reply in pair], [reply.error for reply in pair]) for pair in pairs]
-        drawn_from = [sample(self.principles, self.run.seed, prompt.id) if self.principles else None for prompt in prompts]
-        asked = [index for index, reason in enumerate(reasons) if not reason]
-        opinions = self.labeller.compare([comparison_of(prompts[index].prompt, (pairs[index][0].text.strip(), pairs[index][1].text.strip()),
-                                                        drawn_from[index]) for index in asked])
-        cut = [sum(reply.finish_reason == "length" for reply in pair) for pair in pairs]
-        rows: list[dict[str, Any]] = [{"id": prompt.id, "reason": reason, "preference": None, "unfinished": count}
-                                      for prompt, reason, count in zip(prompts, reasons, cut, strict=True)]
+        count = self.config.completions
+        drawn = self.writer([(f"{prompt.id}|{number}", prompt.prompt) for prompt in prompts for number in range(1, count + 1)])
+        replies = [drawn[count * index:count * (index + 1)] for index in range(len(prompts))]
+        found = [usable(several) for several in replies]
+        principles = [sample(self.principles, self.run.seed, prompt.id) if self.principles else None for prompt in prompts]
+        asked = [index for index, (_, reason) in enumerate(found) if not reason]
+        opinions = self._opinions([(prompts[index].prompt, found[index][0], principles[index]) for index in asked])
+        rows: list[dict[str, Any]] = [{"id": prompt.id, "reason": reason, "preference": None,
+                                       "unfinished": sum(reply.finish_reason == "length" for reply in several)}
+                                      for prompt, (_, reason), several in zip(prompts, found, replies, strict=True)]
         for index, opinion in zip(asked, opinions, strict=True):
-            found = soft_preference(prompts[index], (opinion.judgment.a, opinion.judgment.b), opinion, self.labeller.spec.uri)
-            rows[index] |= {"preference": _row(found, drawn_from[index])} if found else {"reason": "unlabelled"}
+            texts = (opinion.judgment.a, opinion.judgment.b) if opinion else ("", "")
+            made = soft_preference(prompts[index], texts, opinion, self.labeller.spec.uri) if opinion else None
+            rows[index] |= {"preference": _row(made, principles[index])} if made else {"reason": "unlabelled"}
         return rows
+
+    def _opinions(self, asked: Sequence[tuple[tuple[Message, ...], list[str], Principle | None]]) -> Sequence[Opinion | None]:
+        """The labeller's word on the two texts of each (messages, texts, principle), or on the two ends of several."""
+        if self.config.completions == 2:
+            return self.labeller.compare([comparison_of(messages, (texts[0], texts[1]), principle) for messages, texts, principle in asked])
+        sides = [(messages, text) for messages, texts, _ in asked for text in texts]
+        standards = [principle.standard if principle else "" for _, texts, principle in asked for _ in texts]
+        values = iter(self.labeller.rate(sides, standards))
+        return [extremes(texts, [next(values) for _ in texts]) for _, texts, _ in asked]
 
 
 def _row(preference: Preference, principle: Principle | None = None) -> dict[str, Any]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from itertools import zip_longest
 
 import pytest
 
 from auditor.errors import InputError, TrainingError
-from auditor.schema import Judgment, Message, Prompt, RunSpec, user
+from auditor.schema import Generation, Judgment, Message, Prompt, RunSpec, user
 from auditor.schema import ModelSpec as Spec
 from auditor.training import labeller, rlaif
-from auditor.training.core.asking import Opinion
+from auditor.training.core.asking import Opinion, open_labeller
 from auditor.training.core.chunks import in_chunks
 from auditor.training.core.constitution import SHIPPED, load_constitution
 from auditor.training.core.labelled import JudgeReward, RatingReward
 from auditor.training.core.rewards import Episode, Part, described, open_rewards
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
-from auditor.training.data import load_preferences
+from auditor.training.core.writing import Writer
+from auditor.training.data import load_preferences, load_prompts
 from auditor.training.pipeline import train
 from auditor.training.recipe import read_recipe
 
@@ -72,10 +74,30 @@ def test_one_order_alone_makes_no_label():
     assert rlaif.soft_preference(PROMPT, ("one", "two"), opinion, "judge") is None
 
 
-@pytest.mark.parametrize(("texts", "errors", "reason"), [(("a", "b"), (None, None), ""), (("a", " a\n"), (None, None), "identical"),
-                                                         (("a", " "), (None, None), "empty"), (("a", ""), (None, "too long"), "error")])
-def test_pairs_that_cannot_be_compared_have_a_reason(texts, errors, reason):
-    assert rlaif.unusable(texts, errors) == reason
+def replies(texts, errors=()):
+    return [Generation(sample_id="", text=text, error=error) for text, error in zip_longest(texts, errors)]
+
+
+@pytest.mark.parametrize(("texts", "errors", "reason"), [("ab", (), ""), (("a", " a\n"), (), "identical"), (("a", " "), (), "empty"),
+                                                         (("a", ""), (None, "too long"), "error"), (("a", "", "b"), (None, "too long"), ""),
+                                                         (("a", "a", ""), (), "empty")])
+def test_completions_that_cannot_be_compared_have_a_reason(texts, errors, reason):
+    found, why = rlaif.usable(replies(texts, errors))
+    assert why == reason
+    assert found == sorted({text.strip() for text in texts} - {""})
+
+
+@pytest.mark.parametrize(("ratings", "kept"), [((0.1, 0.5, -0.5, 0.2), ("b", "c")), ((0.5, None, -0.5, 0.6), ("c", "d")), ((-0.5, 0.5, 0.5, -0.5), ("b", "d")),
+                                               ((None, None, 0.1, 0.0), ("c", "d"))])
+def test_the_ends_are_kept_in_the_order_in_which_they_were_drawn(ratings, kept):
+    opinion = rlaif.extremes("abcd", ratings)
+    assert (opinion.judgment.a, opinion.judgment.b) == kept
+    left, right = (ratings["abcd".index(text)] for text in kept)
+    assert opinion.judgment.prefers_a == pytest.approx(1 / (1 + math.exp(-4 * (left - right))))
+
+
+def test_one_rating_alone_makes_no_pair():
+    assert rlaif.extremes("abc", (0.3, None, None)) is None
 
 
 # -- the stage --------------------------------------------------------------------------------------------------------
@@ -244,6 +266,32 @@ def test_a_labeller_trained_on_ratings_labels_by_ratings(trained, tiny_checkpoin
         prompt = tuple(Message(**message) for message in row["prompt"])
         left, right = ratings.labeller.rate([(prompt, first), (prompt, second)])
         assert row["first_shown_first"] == pytest.approx(1 / (1 + math.exp(-4 * (left - right))), abs=1e-4)
+
+
+def test_of_four_completions_the_best_and_the_worst_are_kept(trained, tiny_checkpoint, files, tmp_path):
+    """Against the same four drawn and rated one by one here; and a killed run goes on to the same file."""
+    four = config(files, labeller=str(trained), ask="rating", completions=4)
+    outcome = rlaif.train(four, stage(tmp_path / "whole", {"policy": tiny_checkpoint}))
+    asked, writer = open_labeller(str(trained)), Writer(str(tiny_checkpoint), 1.0, 6, 0)
+    found = {item.id: item for item in load_preferences(str(outcome.path))}
+    assert len(found) == 7
+    for prompt in load_prompts(files["prompts"]):
+        texts = [reply.text.strip() for reply in writer([(f"{prompt.id}|{number}", prompt.prompt) for number in (1, 2, 3, 4)])]
+        rated = zip(texts, asked.rate([(prompt.prompt, text) for text in texts]), strict=True)
+        values = {text: value for text, value in rated if text and value is not None}
+        item = found[prompt.id]
+        assert (values[item.chosen], values[item.rejected]) == pytest.approx((max(values.values()), min(values.values())), abs=1e-5)
+    with pytest.raises(KeyboardInterrupt):
+        rlaif.train(four, stage(tmp_path / "killed", {"policy": tiny_checkpoint}, reporter=Killer()))
+    resumed = rlaif.train(four, stage(tmp_path / "killed", {"policy": tiny_checkpoint}, resume=True))
+    assert resumed.path.read_bytes() == outcome.path.read_bytes()
+
+
+@pytest.mark.parametrize(("changes", "why"), [({"completions": 1, "ask": "rating"}, "completions is 1; pass at least 2"),
+                                              ({"completions": 3}, "completions = 3 is for ask = rating")])
+def test_completions_are_at_least_two_and_more_are_rated(tiny_checkpoint, files, tmp_path, changes, why):
+    with pytest.raises(InputError, match=why):
+        rlaif.train(config(files, **changes), stage(tmp_path, {"policy": tiny_checkpoint, "labeller": tiny_checkpoint}))
 
 
 def test_ratings_need_standards_and_no_shots(trained, tiny_checkpoint, files, tmp_path):

@@ -108,6 +108,13 @@ def merged_from(spec: ModelSpec) -> dict[str, Any]:
     return {"merged_from": spec.lineage["merged_from"]} if "merged_from" in spec.lineage else {}
 
 
+def by_ratings(a: str, b: str, left: float | None, right: float | None) -> Opinion:
+    """What ratings in [−1, 1] of two answers say of them; no verdict where one of them could not be read."""
+    p = None if left is None or right is None else 1 / (1 + math.exp(-HALF_RANGE * (left - right)))
+    told: tuple[float | None, JudgmentStatus] = (p, "unparseable" if p is None else "judged")
+    return Opinion(judgment=judgment(a, b, told, told, "by ratings"))
+
+
 class Labeller:
     """A model that gives preferences, asked in one manner throughout."""
 
@@ -137,15 +144,10 @@ class Labeller:
         return [rating(reply) for reply in answer(self.model, asked)]
 
     def _by_rating(self, comparisons: Sequence[Comparison]) -> list[Opinion]:
-        """σ of the ratings' difference, as if it had been said in either order; no verdict where one rating cannot be read."""
+        """σ of the ratings' difference, as if it had been said in either order."""
         sides = [(item.messages, text) for item in comparisons for text in (item.a, item.b)]
         values = self.rate(sides, [item.standard for item in comparisons for _ in range(2)])
-        found = []
-        for item, left, right in zip(comparisons, values[::2], values[1::2], strict=True):
-            p = None if left is None or right is None else 1 / (1 + math.exp(-HALF_RANGE * (left - right)))
-            told: tuple[float | None, JudgmentStatus] = (p, "unparseable" if p is None else "judged")
-            found.append(Opinion(judgment=judgment(item.a, item.b, told, told, "by ratings")))
-        return found
+        return [by_ratings(item.a, item.b, left, right) for item, left, right in zip(comparisons, values[::2], values[1::2], strict=True)]
 
     def _turns(self, request: Request) -> list[Message]:
         """The question in the labeller's manner, without the beginning of the reply."""
