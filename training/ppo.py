@@ -30,6 +30,7 @@ from auditor.training.core.optimise import Stepper
 from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, described, open_rewards
 from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler
 from auditor.training.core.stage import Outcome, StageRun
+from auditor.training.core.validation import shown
 from auditor.training.core.weights import policy_net, save_policy, scalar_net
 from auditor.training.data import load_prompts
 
@@ -168,9 +169,8 @@ def _refuse_unvalidated(config: Config, run: StageRun, rewards: Mapping[str, Rew
     for name, reward in rewards.items():
         measured = reward.facts.get("measured") or {} if hasattr(reward, "facts") else None
         if measured is not None and not above_chance(measured) and not config.allow_unvalidated_reward:
-            found = "its lineage lists the gold pairs" if measured.get("seen_in_training") else f"accuracy: {measured.get('accuracy')}"
-            raise InputError(f"stage {run.name!r}: reward {name!r} is not above chance on held-out pairs ({found}); "
-                             "train it (reward, labeller) on more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
+            raise InputError(f"stage {run.name!r}: reward {name!r}: accuracy {shown(measured)}, which is not above chance; train it (reward, labeller) on "
+                             "more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
 
 
 def _with_value(config: Config, run: StageRun, who: tuple[Any, PolicyNet], rewards: Mapping[str, Reward]) -> tuple[nn.Module, str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from auditor.errors import InputError
 from auditor.models.identity import weights_hash
 from auditor.models.resolve import resolve
 from auditor.training.core.journal import Silent
@@ -52,6 +55,9 @@ normalise_on = 4
 lora_rank = 2
 allow_unvalidated_reward = true
 ''')
+    with pytest.raises(InputError, match=r"reward 'model': accuracy .* held-out pairs.*, which is not above chance"):
+        train(read_recipe(str(recipe), ["ppo.allow_unvalidated_reward=false"]), tmp_path / "refused")
+    assert not (tmp_path / "refused" / "3-ppo" / "steps.jsonl").exists()
     told = Told()
     _, reward, _ = train(read_recipe(str(recipe)), tmp_path / "run", Options(reporter=told))
     # What was measured is said when its stage ends, before hours of PPO are spent on it.
