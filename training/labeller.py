@@ -38,7 +38,7 @@ class Config(Optimisation):
 
     ``ask``: the questions that are trained: pairwise (for rlaif and as a judge), rating (for d-rlaif, and for rlaif with ask = rating), or both.
     ``constitution`` (a TOML file or shipped:constitution) asks every pair about a principle that speaks to its kind, too, or rates by its
-    standard. ``mass_weight`` weighs −log of the nine digits' total probability in the rating loss, so that the reply stays a digit.
+    standard. ``mass_weight`` weighs the cross-entropy from all nine digits alike in the rating loss, so that the reply stays a digit.
     ``measure_before`` measures the model before its training as well.
     """
 
@@ -84,15 +84,17 @@ def pairwise_loss(first_P2: torch.Tensor, second_P2: torch.Tensor, labels_P: tor
 
 
 def rating_loss(better_P9: torch.Tensor, worse_P9: torch.Tensor, labels_P: torch.Tensor, mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Loss (P,): −y·log σ(d) − (1 − y)·log σ(−d), d the difference of expected ratings (1 to 9), plus ``mass_weight`` · mean −log Σ p(digit).
+    """Loss (P,): −y·log σ(d) − (1 − y)·log σ(−d), d the difference of expected ratings (1 to 9), plus ``mass_weight`` · mean −log p(digit).
 
-    ``better_P9`` and ``worse_P9`` are log-probabilities of the nine digits among the whole vocabulary.
+    ``better_P9`` and ``worse_P9`` are log-probabilities of the nine digits among the whole vocabulary. All digits are pulled up alike: −log of
+    their sum would pull the likeliest most, until it alone is said of every answer and the ratings have no gradient left.
     """
     gap = expected_ratings(better_P9) - expected_ratings(worse_P9)
-    mass = torch.logsumexp(torch.stack([better_P9, worse_P9]), -1).mean(0)
-    losses = -labels_P * logsigmoid(gap) - (1 - labels_P) * logsigmoid(-gap) - mass_weight * mass
+    digits_P9 = (better_P9 + worse_P9) / 2
+    losses = -labels_P * logsigmoid(gap) - (1 - labels_P) * logsigmoid(-gap) - mass_weight * digits_P9.mean(-1)
     right = ((gap > 0) == (labels_P > 0.5)).float()
-    return losses, {"accuracy": right.sum(), "option_mass": mass.detach().exp().sum()}
+    mass = torch.stack([better_P9, worse_P9]).detach().exp().sum(-1).mean(0)
+    return losses, {"accuracy": right.sum(), "option_mass": mass.sum()}
 
 
 def examples_of(engine: Any, preferences: Sequence[Preference], config: Config, seed: int) -> list[Example]:

@@ -63,15 +63,33 @@ def test_expected_ratings_weigh_the_digits_by_their_normalised_probability():
     assert float(expected_ratings(torch.log(probabilities))[0]) == pytest.approx(6.0)
 
 
-def test_the_rating_loss_is_bradley_terry_on_the_gap_and_asks_for_digits():
-    def digits(first, mass):
-        values = torch.full((1, 9), 1e-30)
-        values[0, first - 1] = mass
+def test_the_rating_loss_is_bradley_terry_on_the_gap_and_asks_for_every_digit():
+    """Mostly 6 and mostly 4, the eight other digits at .01 and .02 each, so that both replies are a digit with probability .8."""
+    def digits(first, at, others):
+        values = torch.full((1, 9), others)
+        values[0, first - 1] = at
         return torch.log(values)
 
-    losses, _ = rating_loss(digits(6, 0.5), digits(4, 0.25), torch.tensor([0.75]), 0.1)
-    expected = 0.75 * math.log1p(math.exp(-2)) + 0.25 * math.log1p(math.exp(2)) - 0.1 * (math.log(0.5) + math.log(0.25)) / 2
-    assert float(losses[0]) == pytest.approx(expected, rel=1e-5)
+    better, worse = digits(6, 0.72, 0.01), digits(4, 0.64, 0.02)
+    gap = (0.72 * 6 + 0.01 * (45 - 6)) / 0.8 - (0.64 * 4 + 0.02 * (45 - 4)) / 0.8
+    losses, statistics = rating_loss(better, worse, torch.tensor([0.75]), 0.1)
+    pull = (math.log(0.72) + 8 * math.log(0.01) + math.log(0.64) + 8 * math.log(0.02)) / 18
+    assert float(losses[0]) == pytest.approx(0.75 * math.log1p(math.exp(-gap)) + 0.25 * math.log1p(math.exp(gap)) - 0.1 * pull, rel=1e-5)
+    assert float(statistics["option_mass"]) == pytest.approx(0.8)
+
+
+def test_no_digit_is_pulled_more_than_another_and_a_labeller_that_says_one_digit_always_can_still_learn():
+    """The pull's gradient is p − 1/9 of each digit's logit, so that what is likely already is not made likelier; saturated ratings are drawn apart again."""
+    logits = torch.tensor([[3.0, *[0.0] * 8, 2.0]], requires_grad=True)  # nine digits and the rest of the vocabulary
+    logprobs = torch.log_softmax(logits, -1)[:, :9]
+    rating_loss(logprobs, logprobs, torch.tensor([0.5]), 1.0)[0].sum().backward()
+    share = torch.softmax(logits.detach(), -1)[0]
+    assert logits.grad[0, :9].tolist() == pytest.approx((share[:9] - 1 / 9).tolist(), abs=1e-6)
+    assert float(logits.grad[0, 0]) > 0  # the likeliest digit is held back
+    stuck = torch.tensor([[20.0, *[0.0] * 8, 0.0]], requires_grad=True)
+    logprobs = torch.log_softmax(stuck, -1)[:, :9]
+    rating_loss(logprobs, logprobs, torch.tensor([1.0]), 0.1)[0].sum().backward()
+    assert float(stuck.grad.norm()) > 0.05
 
 
 def reply(*probabilities, error=None):
