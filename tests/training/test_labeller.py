@@ -177,6 +177,11 @@ def test_undecided_pairs_are_not_asked_and_missing_verdicts_are_counted():
     assert "1 held-out pairs without a verdict" in shown(measured)
 
 
+@pytest.mark.parametrize("measured", [{}, {"accuracy": None, "n": 0}, {"accuracy": None, "unscored": 0, "not_asked": 3}])
+def test_an_accuracy_that_nothing_was_asked_for_does_not_speak_of_missing_verdicts(measured):
+    assert shown(measured) == "not measured (no held-out pair has a better side)"
+
+
 def test_the_gate_opens_above_chance_only():
     good, chance = ({"accuracy": {"value": 0.6, "low": low, "high": 0.7, "n": 90}} for low in (0.51, 0.5))
     assert refuse_at_chance(good, "m", "stage 'rlaif'", False) == ("labeller m: accuracy 0.600 (0.510 to 0.700) on 90 held-out pairs",)

@@ -89,7 +89,8 @@ def shown(measured: Mapping[str, Any]) -> str:
     if measured.get("seen_in_training"):
         return "not measured (its lineage lists the gold pairs among its training data: other gold pairs are needed)"
     if not accuracy:
-        return f"not measured ({measured.get('unscored', 0)} held-out pairs without a verdict)"
+        unscored = measured.get("unscored")
+        return f"not measured ({unscored} held-out pairs without a verdict)" if unscored else "not measured (no held-out pair has a better side)"
     interval = f"{accuracy['low']:.3f} to {accuracy['high']:.3f}" if accuracy["low"] is not None else "no interval"
     return f"{accuracy['value']:.3f} ({interval}) on {accuracy['n']} held-out pairs"
 
