@@ -1,5 +1,5 @@
 """Preferences from an AI labeller (RLAIF, Lee et al. 2023, arXiv 2309.00267): two completions a prompt, compared in both orders or by
-their ratings, soft labels.
+their ratings, or the best and the worst rated of several; soft labels.
 
 With ``constitution`` the comparison is against a sampled principle, as in the RL stage of Constitutional AI (Bai et al. 2022,
 arXiv 2212.08073, section 4.1), and ``mix`` adds pairs about helpfulness. No weight changes here: a reward stage learns from what this writes.
@@ -31,7 +31,8 @@ class Config:
     """Who labels what, and how the labeller is asked.
 
     ``model`` writes ``completions`` of each of ``prompts`` (at most ``limit``; 0: all), at ``temperature``, of at most ``max_new_tokens``; of more
-    than two, the highest and the lowest rated are kept (West-of-N, Pace et al. 2024, arXiv 2401.12086; needs ``ask`` = rating);
+    than two, the highest and the lowest rated are kept (West-of-N, Pace et al. 2024, arXiv 2401.12086, with soft labels and without its filter of
+    the pairs; needs ``ask`` = rating);
     ``labeller`` compares them ("": what an earlier labeller stage made): both in one question, in both orders (``ask`` = pairwise), or by rating
     each, P(first is better) = σ(difference of ratings) (rating: for a labeller trained on ratings). It is measured first on the share
     ``held_out`` of the topics of ``gold``, and refused unless above chance (``allow_unvalidated_labeller``). ``preamble`` stands before the
@@ -180,22 +181,26 @@ class _Stage:
         asked = [index for index, (_, reason) in enumerate(found) if not reason]
         opinions = self._opinions([(prompts[index].prompt, found[index][0], principles[index]) for index in asked])
         rows: list[dict[str, Any]] = [{"id": prompt.id, "reason": reason, "preference": None,
-                                       "unfinished": sum(reply.finish_reason == "length" for reply in several)}
+                                       "unfinished": sum(reply.finish_reason == "length" for reply in several),
+                                       "unwritten": sum(bool(reply.error) for reply in several), "unrated": 0}
                                       for prompt, (_, reason), several in zip(prompts, found, replies, strict=True)]
-        for index, opinion in zip(asked, opinions, strict=True):
+        for index, (opinion, unrated) in zip(asked, opinions, strict=True):
             texts = (opinion.judgment.a, opinion.judgment.b) if opinion else ("", "")
             made = soft_preference(prompts[index], texts, opinion, self.labeller.spec.uri) if opinion else None
-            rows[index] |= {"preference": _row(made, principles[index])} if made else {"reason": "unlabelled"}
+            rows[index] |= {"unrated": unrated} | ({"preference": _row(made, principles[index])} if made else {"reason": "unlabelled"})
         return rows
 
-    def _opinions(self, asked: Sequence[tuple[tuple[Message, ...], list[str], Principle | None]]) -> Sequence[Opinion | None]:
-        """The labeller's word on the two texts of each (messages, texts, principle), or on the two ends of several."""
-        if self.config.completions == 2:
-            return self.labeller.compare([comparison_of(messages, (texts[0], texts[1]), principle) for messages, texts, principle in asked])
+    def _opinions(self, asked: Sequence[tuple[tuple[Message, ...], list[str], Principle | None]]) -> list[tuple[Opinion | None, int]]:
+        """The labeller's word on the two texts of each (messages, texts, principle), or on the two ends where they are rated; and how many it could
+        not rate."""
+        if self.config.ask == "pairwise":
+            return [(opinion, 0) for opinion in self.labeller.compare([comparison_of(messages, (texts[0], texts[1]), principle)
+                                                                       for messages, texts, principle in asked])]
         sides = [(messages, text) for messages, texts, _ in asked for text in texts]
         standards = [principle.standard if principle else "" for _, texts, principle in asked for _ in texts]
         values = iter(self.labeller.rate(sides, standards))
-        return [extremes(texts, [next(values) for _ in texts]) for _, texts, _ in asked]
+        rated = [(texts, [next(values) for _ in texts]) for _, texts, _ in asked]
+        return [(extremes(texts, ratings), ratings.count(None)) for texts, ratings in rated]
 
 
 def _row(preference: Preference, principle: Principle | None = None) -> dict[str, Any]:
@@ -218,7 +223,13 @@ def _collected(rows: Sequence[dict[str, Any]], run: StageRun, *, ordered: bool) 
                             "raise temperature or max_new_tokens, or pass another model or labeller")
     orders = np.array([[row["first_shown_first"], row["first_shown_second"]] for row in kept])
     clusters = np.array([row["cluster_id"] for row in kept])
-    return len(kept), {"left_out": left_out, "unfinished_completions": sum(row["unfinished"] for row in rows),
+    return len(kept), {"left_out": left_out, **{f"{what}_completions": _total(rows, what) for what in ("unfinished", "unwritten", "unrated")},
                        "position_bias": proportion(np.abs(orders[:, 0] - orders[:, 1]), clusters) if ordered else None,
                        "label": proportion(np.array([row["label"] for row in kept]), clusters),
                        "first_drawn_chosen": proportion(np.array([float(row["chosen_drawn"] == "first") for row in kept]), clusters)}
+
+
+def _total(rows: Sequence[dict[str, Any]], name: str) -> int | None:
+    """A count over all prompts; None where some were labelled by a version that did not count it."""
+    counts = [row[name] for row in rows if name in row]
+    return sum(counts) if len(counts) == len(rows) else None

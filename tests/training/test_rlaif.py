@@ -15,7 +15,7 @@ from auditor.schema import ModelSpec as Spec
 from auditor.training import labeller, rlaif
 from auditor.training.core.asking import Opinion, open_labeller
 from auditor.training.core.chunks import in_chunks
-from auditor.training.core.constitution import SHIPPED, load_constitution
+from auditor.training.core.constitution import SHIPPED, load_constitution, sample
 from auditor.training.core.labelled import JudgeReward, RatingReward
 from auditor.training.core.rewards import Episode, Part, described, open_rewards
 from auditor.training.core.stage import StageRun
@@ -48,9 +48,10 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tiny_checkpoint, tmp_path_factory, files):
-    """A labeller that knows that yes is better than no, for both questions."""
+    """A labeller that knows that yes is better than no, for both questions, and replies with a digit to whatever a random policy writes."""
     folder = tmp_path_factory.mktemp("labeller")
-    config = labeller.Config(data=files["gold"], ask="both", lr=3e-3, epochs=4.0, batch_size=8, held_out=0.3, measure_before=False)
+    config = labeller.Config(data=files["gold"], ask="both", lr=3e-3, epochs=4.0, batch_size=8, held_out=0.3, measure_before=False,
+                             mass_weight=1.0)
     return labeller.train(config, stage(folder, {"policy": tiny_checkpoint})).path
 
 
@@ -78,13 +79,13 @@ def replies(texts, errors=()):
     return [Generation(sample_id="", text=text, error=error) for text, error in zip_longest(texts, errors)]
 
 
-@pytest.mark.parametrize(("texts", "errors", "reason"), [("ab", (), ""), (("a", " a\n"), (), "identical"), (("a", " "), (), "empty"),
+@pytest.mark.parametrize(("texts", "errors", "reason"), [("ba", (), ""), (("a", " a\n"), (), "identical"), (("a", " "), (), "empty"),
                                                          (("a", ""), (None, "too long"), "error"), (("a", "", "b"), (None, "too long"), ""),
                                                          (("a", "a", ""), (), "empty")])
 def test_completions_that_cannot_be_compared_have_a_reason(texts, errors, reason):
     found, why = rlaif.usable(replies(texts, errors))
     assert why == reason
-    assert found == sorted({text.strip() for text in texts} - {""})
+    assert found == list(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
 @pytest.mark.parametrize(("ratings", "kept"), [((0.1, 0.5, -0.5, 0.2), ("b", "c")), ((0.5, None, -0.5, 0.6), ("c", "d")), ((-0.5, 0.5, 0.5, -0.5), ("b", "d")),
@@ -98,6 +99,45 @@ def test_the_ends_are_kept_in_the_order_in_which_they_were_drawn(ratings, kept):
 
 def test_one_rating_alone_makes_no_pair():
     assert rlaif.extremes("abc", (0.3, None, None)) is None
+
+
+class Rater:
+    """Rates a text as the table says, and remembers by which standard; None where the table does not."""
+
+    spec = Spec(uri="rater")
+
+    def __init__(self, table):
+        self.table, self.asked = table, []
+
+    def rate(self, answers, standards=()):
+        self.asked += [(messages[0].content, text, standard) for (messages, text), standard in zip(answers, standards, strict=True)]
+        return [self.table.get(text) for _, text in answers]
+
+
+def test_every_completion_is_rated_by_its_own_prompts_standard_and_what_could_not_be_is_counted(tmp_path):
+    drawn = {"p": [("a", None), ("b", None), ("a ", None), ("c", None)], "q": [("x", None)] * 4, "r": [("d", None), ("", "too long"), ("?", None), ("e", None)],
+             "s": [("?", None), ("f", None), ("", None), ("f", None)]}
+    principles = load_constitution(SHIPPED)
+    rater = Rater({"a": 0.1, "b": 0.5, "c": -0.5, "d": -0.2, "e": 0.9, "f": 0.0})
+    prompts = [Prompt(id=name, prompt=(user(f"Ask {name}"),), cluster_id=name) for name in drawn]
+
+    def writer(asked):
+        assert [name for name, _ in asked] == [f"{name}|{number}" for name in drawn for number in (1, 2, 3, 4)]
+        return [Generation(sample_id="", text=text, error=error) for several in drawn.values() for text, error in several]
+
+    rows = rlaif._Stage(rlaif.Config(ask="rating", completions=4), stage(tmp_path, {}), (writer, rater), principles).label(prompts)
+    standards = {prompt.prompt[0].content: sample(principles, 0, prompt.id).standard for prompt in prompts}
+    assert len(set(standards.values())) > 2
+    assert rater.asked == [(f"Ask {name}", text, standards[f"Ask {name}"]) for name, texts in (("p", "abc"), ("r", "d?e"), ("s", "?f")) for text in texts]
+    assert [(row["id"], row["reason"], row["unwritten"], row["unrated"]) for row in rows] == [
+        ("p", "", 0, 0), ("q", "identical", 0, 0), ("r", "", 1, 1), ("s", "unlabelled", 0, 1)]
+    assert [row["preference"] and (row["preference"]["chosen"], row["preference"]["rejected"], row["preference"]["chosen_drawn"]) for row in rows] == [
+        ("b", "c", "first"), None, ("e", "d", "second"), None]
+    _, counted = rlaif._collected(rows, stage(tmp_path, {}), ordered=False)
+    assert (counted["unwritten_completions"], counted["unrated_completions"]) == (1, 2)
+    # Resumed on labels of a version that did not count: how many there were cannot be told.
+    before = [{name: value for name, value in rows[0].items() if name not in ("unwritten", "unrated")}, *rows[1:]]
+    assert rlaif._collected(before, stage(tmp_path, {}), ordered=False)[1]["unrated_completions"] is None
 
 
 # -- the stage --------------------------------------------------------------------------------------------------------
