@@ -273,6 +273,8 @@ def test_tensorboard_absent_says_what_to_install(place):
     (("train", "rlfh"), "did you mean 'rlhf'?"),
     (("train", "absent.toml"), "no recipe at 'absent.toml'"),
     (("train", "own.toml", "--set", "sft.batchsize=2"), "did you mean 'batch_size'?"),
+    (("train", "rlaif", "--set", "rlaif.completions=1", "--out", "never"), "completions is 1; pass at least 2"),
+    (("train", "rlaif", "--set", "rlaif.ask=pairwise", "--out", "never"), "completions = 4 is for ask = rating"),
     (("train", "own.toml", "--resume", "--out", "nothing"), "holds no training run to resume"),
     (("train", "own.toml", "--format", "yaml"), "unknown --format 'yaml'"),
     (("train", "own.toml", "--set", "sft.data=absent.jsonl", "--out", "absent"), "absent.jsonl"),
