@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from auditor.errors import AuditorError, InputError, TrainingError
 if TYPE_CHECKING:
     from auditor.training.core.stage import Outcome
     from auditor.training.recipe import Recipe
+
+FIRST_SPEAKS = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ def train_command(arguments: TrainArguments) -> int:
     except AuditorError as error:
         if is_main() or not isinstance(error, InputError):  # the same input is bad in every process: one says so
             raise
+        time.sleep(FIRST_SPEAKS)  # a launcher ends all processes as soon as one has ended: the first must have said why
         return error.exit_code
     if is_main():
         _print_outcomes(recipe, outcomes, arguments)
