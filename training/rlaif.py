@@ -185,8 +185,7 @@ class _Stage:
                                        "unwritten": sum(bool(reply.error) for reply in several), "unrated": 0}
                                       for prompt, (_, reason), several in zip(prompts, found, replies, strict=True)]
         for index, (opinion, unrated) in zip(asked, opinions, strict=True):
-            texts = (opinion.judgment.a, opinion.judgment.b) if opinion else ("", "")
-            made = soft_preference(prompts[index], texts, opinion, self.labeller.spec.uri) if opinion else None
+            made = soft_preference(prompts[index], (opinion.judgment.a, opinion.judgment.b), opinion, self.labeller.spec.uri) if opinion else None
             rows[index] |= {"unrated": unrated} | ({"preference": _row(made, principles[index])} if made else {"reason": "unlabelled"})
         return rows
 
