@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +101,7 @@ def training_metrics(builder: MetricBuilder, training: TrainingSteps | None) -> 
 def _along(builder: MetricBuilder, columns: tuple[Sequence[float], ...]) -> list[Metric]:
     """KL, proxy and gold in each fifth of the steps: what the curve goes through, in groups named by their steps, each of which is a cluster."""
     units = {"training_kl": "nats", "training_proxy": "reward", "training_gold": "reward"}
-    return [replace(builder.from_estimate(name, estimate, group=f"steps {steps[0]} to {steps[-1]}", unit=unit), n_clusters=estimate.n)
+    return [builder.from_estimate(name, estimate, group=f"steps {steps[0]} to {steps[-1]}", unit=unit)
             for steps, estimates in window_means(*columns) for (name, unit), estimate in zip(units.items(), estimates, strict=True)]
 
 

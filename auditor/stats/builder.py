@@ -198,14 +198,18 @@ def _bounded(estimate: Estimate | None, bounds: tuple[float, float] | None) -> E
 def _with_mde(estimate: Estimate | None) -> Estimate | None:
     if estimate is None or estimate.ci is None or not estimate.ci.low <= 0 <= estimate.ci.high:
         return estimate
-    df = max(estimate.n_clusters - 1, 1)
+    df = max(estimate.n_clusters - 1 if estimate.df is None else estimate.df, 1)
     effect = minimum_detectable_effect(implied_error(estimate.ci, df), df=df)
     return replace(estimate, flag=f"not significant; minimum detectable effect {effect:.3g} (power 80 %)")
 
 
 def _warnings(estimate: Estimate) -> list[str]:
-    few = estimate.ci is not None and estimate.n_clusters < FEW_CLUSTERS
-    return ([estimate.flag] if estimate.flag else []) + ([f"only {estimate.n_clusters} clusters: the interval is rough"] if few else [])
+    rough = ""
+    if estimate.ci is not None and estimate.df is not None and estimate.df < FEW_CLUSTERS - 1:
+        rough = f"only {estimate.df:.2g} degrees of freedom: the interval is rough"
+    elif estimate.ci is not None and estimate.df is None and estimate.n_clusters < FEW_CLUSTERS:
+        rough = f"only {estimate.n_clusters} clusters: the interval is rough"
+    return [text for text in (estimate.flag, rough) if text]
 
 
 def _reason(rows: Rows) -> str:

@@ -39,7 +39,9 @@ MIN_DESIGN_EFFECT = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A point estimate with its interval. When ``ci`` is None, ``flag`` says why."""
+    """A point estimate with its interval. When ``ci`` is None, ``flag`` says why. ``df``: the interval's degrees of freedom where they
+    are not those of ``n_clusters`` clusters, one less than their number.
+    """
 
     value: float
     ci: ConfidenceInterval | None
@@ -47,6 +49,7 @@ class Estimate:
     n_clusters: int
     design_effect: float | None = None
     flag: str = ""
+    df: float | None = None
 
 
 def cluster_codes(clusters: ArrayLike | None, n: int) -> NDArray[np.intp]:

@@ -163,7 +163,7 @@ def _curve(alpha: Estimate, beta: Estimate, ratio: tuple[float, float] | None, s
         reason = f"no turning point observed: d* = {value:.3g} lies outside the data, which reach from {nearest:.3g} to {farthest:.3g} √nats"
         return Curve(alpha=alpha, beta=beta, turning_point=None, reason=reason)
     ci = ConfidenceInterval(low=low, high=high, level=LEVEL, method="Fieller")
-    return Curve(alpha=alpha, beta=beta, turning_point=Estimate(value=value, ci=ci, n=beta.n, n_clusters=beta.n_clusters))
+    return Curve(alpha=alpha, beta=beta, turning_point=Estimate(value=value, ci=ci, n=beta.n, n_clusters=beta.n_clusters, df=beta.df))
 
 
 def _student(value: float, variance: float, df: float, n: int, flat: str = "the points lie on the curve: no interval",
@@ -171,7 +171,7 @@ def _student(value: float, variance: float, df: float, n: int, flat: str = "the 
     if variance <= 0:
         return Estimate(value=value, ci=None, n=n, n_clusters=n, flag=flat)
     half = float(t_quantile(df, LEVEL)) * math.sqrt(variance)
-    return Estimate(value=value, ci=ConfidenceInterval(low=value - half, high=value + half, level=LEVEL, method=method), n=n, n_clusters=n)
+    return Estimate(value=value, ci=ConfidenceInterval(low=value - half, high=value + half, level=LEVEL, method=method), n=n, n_clusters=n, df=df)
 
 
 def _clean(*columns_T: ArrayLike) -> tuple[Floats, ...]:
@@ -238,7 +238,7 @@ def past_training(gold_T: ArrayLike) -> Estimate | None:
     if variance <= 0:
         return Estimate(value=value, ci=None, n=len(gold), n_clusters=len(gold), flag="gold does not vary: no interval")
     ci = ConfidenceInterval(low=low, high=high, level=LEVEL, method="Student t between fifths, Bonferroni over earlier ones")
-    return Estimate(value=value, ci=ci, n=len(gold), n_clusters=len(gold))
+    return Estimate(value=value, ci=ci, n=len(gold), n_clusters=len(gold), df=df)
 
 
 def _within(parts: Sequence[Floats]) -> float:
@@ -260,8 +260,7 @@ def window_means(*columns_T: ArrayLike) -> list[tuple[range, tuple[Estimate, ...
     spots, df = np.array_split(known_T, WINDOWS), len(known_T) - WINDOWS
     variances = [_within([array[spot] for spot in spots]) for array in arrays]
     return [(range(int(spot[0]) + 1, int(spot[-1]) + 2),
-             tuple(replace(_student(float(array[spot].mean()), variance / len(spot), df, len(spot), "no variation: no interval", "Student t within fifths"),
-                           n_clusters=len(known_T))  # the variance rests on all steps
+             tuple(_student(float(array[spot].mean()), variance / len(spot), df, len(spot), "no variation: no interval", "Student t within fifths")
                    for array, variance in zip(arrays, variances, strict=True))) for spot in spots]
 
 
@@ -279,4 +278,4 @@ def change_in_training(values_T: ArrayLike) -> Estimate | None:
     df = variance**2 / sum(term**2 / (len(part) - 1) for term, part in zip(terms, (first, last), strict=True))
     half = float(t_quantile(df, LEVEL)) * math.sqrt(variance)
     ci = ConfidenceInterval(low=difference - half, high=difference + half, level=LEVEL, method="Welch's t")
-    return Estimate(value=difference, ci=ci, n=len(values), n_clusters=len(values))
+    return Estimate(value=difference, ci=ci, n=len(values), n_clusters=len(values), df=df)

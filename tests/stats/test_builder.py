@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from auditor.errors import InputError
-from auditor.schema import Sample, Score
+from auditor.schema import ConfidenceInterval, Sample, Score
 from auditor.stats import MetricBuilder, auroc, cohen_kappa, weighted_mean
-from auditor.stats.intervals import mean_interval, proportion_interval
+from auditor.stats.intervals import Estimate, mean_interval, proportion_interval
 
 
 def make_samples(n: int, per_cluster: int = 4) -> list[Sample]:
@@ -136,6 +136,15 @@ def test_few_clusters_are_flagged():
     metric = MetricBuilder(suite="demo", samples=SAMPLES[:20], scores=make_scores(SAMPLES[:20], FLIPS[:20])).proportion("p", "flip")
     assert metric.n_clusters == 5
     assert any("5 clusters" in flag for flag in metric.flags)
+
+
+def test_few_degrees_of_freedom_are_flagged_whatever_the_clusters():
+    """An interval whose error was estimated elsewhere says so: 3 rows with the error of 200 are sure, 200 rows with that of 5 are not."""
+    ci = ConfidenceInterval(low=-1.0, high=2.0, level=0.95, method="t")
+    make = builder(make_scores(SAMPLES, FLIPS)).from_estimate
+    sure, rough = (make("m", Estimate(value=0.5, ci=ci, n=n, n_clusters=n, df=df)) for n, df in ((3, 199.0), (200, 4.2)))
+    assert sure.flags == ()
+    assert rough.flags == ("only 4.2 degrees of freedom: the interval is rough",)
 
 
 def test_bad_scores_are_refused():

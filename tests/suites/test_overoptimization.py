@@ -196,6 +196,7 @@ def test_the_curve_along_training_is_reported(samples):
     assert point.ci.low < 1.12 < point.ci.high, point.reason
     start = named(metrics, "training_start")
     assert start.ci.low < 0.3 < start.ci.high
+    assert any("degrees of freedom: the interval is rough" in flag for flag in named(metrics, "training_gold_change").flags)  # two fifths of six steps
     golds = [metric for metric in metrics if metric.name == "training_gold"]
     assert [metric.group for metric in golds] == [f"steps {k} to {k + 5}" for k in (1, 7, 13, 19, 25)]
     assert {(metric.n, metric.n_clusters, metric.flags) for metric in golds} == {(6, 6, ())}
