@@ -26,7 +26,7 @@ from auditor.judges.formats import load_pairs
 from auditor.judges.measures import CODES, advantage, advantage_columns, alpha, columns, measure, recorded_judgment
 from auditor.judges.pairwise import combine, option_mass, pairwise_requests
 from auditor.schema import Context, Criterion, Generation, Judgment, Metric, Replies, Reply, Request, Sample, Score, Suite, SuiteData
-from auditor.stats import MetricBuilder, Resampling, alt_test, bootstrap_interval, cohen_kappa, length_bias
+from auditor.stats import Estimate, MetricBuilder, Resampling, alt_test, bootstrap_interval, cohen_kappa, length_bias_test
 
 NAME = "judge_agreement"
 MIN_GROUP = 10  # items a facet's value needs to get lines of its own
@@ -100,7 +100,7 @@ def judge_metrics(data: SuiteData, scores: Sequence[Score], judge: str, group: s
         build.statistic("krippendorff_alpha", votes, alpha, unit="alpha", bounds=(-1, 1), group=group, higher_is_better=True),
         build.proportion("order_consistency", "order_consistency", group=group, higher_is_better=True),
         build.mean("first_position_bias", "first_position_bias", bounds=(-0.5, 0.5), group=group, unit="probability"),
-        build.statistic("length_bias", ("judge_longer", "human_longer"), length_bias, unit="log-odds", group=group),
+        _length_bias(build, group),
         build.proportion("share_unparseable", "unparseable", group=group, higher_is_better=False),
     ]
     metrics += [*_against_people(build, group), _self_preference(build, group), *_option_mass(build, group)]
@@ -155,6 +155,15 @@ def _alternative_annotator(build: MetricBuilder, group: str) -> list[Metric]:
     return [dataclasses.replace(common, name="alt_test_winning_rate", value=result.winning_rate),
             dataclasses.replace(common, name="alt_test_advantage", value=result.advantage, unit="probability",
                                 ci=estimate.ci if estimate else None)]
+
+
+def _length_bias(build: MetricBuilder, group: str) -> Metric:
+    rows = build.rows(("judge_longer", "human_longer"))
+    found = length_bias_test(*rows.columns, rows.clusters)
+    estimate = found and Estimate(value=found.bias, ci=found.ci, n=found.n, n_clusters=found.n_clusters)
+    reason = f"people prefer the longer answer in all or none of {len(rows.keys)} pairs of unequal length, or these are a single cluster"
+    metric = build.from_estimate("length_bias", estimate, rows.n_unscored, reason, unit="log-odds", group=group)
+    return metric if found else dataclasses.replace(metric, n=len(rows.keys))
 
 
 def _self_preference(build: MetricBuilder, group: str) -> Metric:

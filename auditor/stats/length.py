@@ -1,11 +1,13 @@
 """What length buys: the length-controlled win rate and the length bias of a judge.
 
-Both are logistic regressions of two coefficients, fitted for all resamples at once by Newton's method.
-Shapes: N pairs, R resamples.
+Both are logistic regressions of two coefficients, fitted by Newton's method, the first for all resamples at once.
+Shapes: N pairs, M = N + 2 rows, R resamples.
 
 References
 [1] Dubois et al. (2024), Length-controlled AlpacaEval: a simple way to debias automatic evaluators. COLM. arXiv 2404.04475.
 [2] Liang & Zeger (1986), Longitudinal data analysis using generalized linear models. Biometrika 73. (the cluster-robust error)
+[3] Firth (1993), Bias reduction of maximum likelihood estimates. Biometrika 80. (for two groups: half a success and half a failure more in each)
+[4] Heinze & Schemper (2002), A solution to the problem of separation in logistic regression. Statistics in Medicine 21.
 """
 
 from __future__ import annotations
@@ -38,23 +40,9 @@ def length_controlled_win_rate(columns: tuple[Floats, ...], weights_RN: Floats) 
     return np.asarray(special.expit(_logistic(wins_N, term_N, weights_RN)[0]))
 
 
-def length_bias(columns: tuple[Floats, ...], weights_RN: Floats) -> Floats:
-    """Logit by which a judge favours the longer answer once the human label is accounted for, (R,); 0 = no bias.
-
-    Columns: judge prefers the longer (N,), human prefers the longer (N,), both 0..1, for pairs of unequal length. The model is
-    logit P(judge: longer) = α + β·(2·human − 1); the result is α, the judge's lean where the human has none. NaN where every human label
-    is the same, since α and β cannot be told apart.
-    """
-    judge_N, human_N = columns
-    term_N = 2 * human_N - 1
-    total_R = weights_RN.sum(1)
-    varies_R = weights_RN @ term_N**2 / total_R - (weights_RN @ term_N / total_R) ** 2 > 1e-12
-    return np.where(varies_R, _logistic(judge_N, term_N, weights_RN)[0], np.nan)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthBias:
-    """``bias`` α (logit of choosing the longer at a balanced human label) and ``human`` β, with α's cluster-robust error."""
+    """``bias`` α (logit of choosing the longer at a balanced human label; 0 = none) and ``human`` β, with α's standard error."""
 
     bias: float
     human: float
@@ -67,7 +55,12 @@ class LengthBias:
 
 def length_bias_test(judge_longer: ArrayLike, human_longer: ArrayLike, clusters: ArrayLike | None = None,
                      level: float = 0.95) -> LengthBias | None:
-    """:func:`length_bias` with a cluster-robust error (sandwich times G/(G − 1), t at G − 1) [2].
+    """Logit by which a judge favours the longer answer once the human label is accounted for, from pairs of unequal length.
+
+    Judge and human prefer the longer (N,), both 0..1. The model is logit P(judge: longer) = α + β·(2·human − 1); α is the judge's lean where
+    the human has none. Each human label is given half a verdict more for either answer [3]: without, a judge who never errs on one of them
+    has an infinite α [4]. The error is the larger of the model's and the cluster-robust one [2] (times G/(G − 1), t at G − 1), since rows
+    without an error make the latter vanish.
 
     None with fewer than two clusters or when every human label is the same. Raises InputError for values outside 0..1.
     """
@@ -76,19 +69,21 @@ def length_bias_test(judge_longer: ArrayLike, human_longer: ArrayLike, clusters:
         raise InputError("judge_longer and human_longer must be equally long lists of values in 0..1")
     codes_N = cluster_codes(clusters, len(judge_N))
     g = int(codes_N.max()) + 1 if len(codes_N) else 0
-    term_N = 2 * human_N - 1
+    term_N, n = 2 * human_N - 1, len(human_N)
     if g < 2 or np.ptp(term_N) == 0:
         return None
-    alpha, beta = (float(coefficient[0]) for coefficient in _logistic(judge_N, term_N, np.ones((1, len(judge_N)))))
-    fitted_N, design_N2 = special.expit(alpha + beta * term_N), np.stack([np.ones_like(term_N), term_N], axis=1)
-    bread = np.linalg.inv(design_N2.T @ (design_N2 * (fitted_N * (1 - fitted_N))[:, None]) + RIDGE * np.eye(2))
-    scores_N2 = design_N2 * (judge_N - fitted_N)[:, None]
+    outcome_M, term_M = np.r_[judge_N, 0.5, 0.5], np.r_[term_N, -1.0, 1.0]  # one more row of half a verdict at either label
+    alpha, beta = (float(coefficient[0]) for coefficient in _logistic(outcome_M, term_M, np.ones((1, n + 2))))
+    fitted_M, design_M2 = special.expit(alpha + beta * term_M), np.stack([np.ones_like(term_M), term_M], axis=1)
+    bread = np.linalg.inv(design_M2.T @ (design_M2 * (fitted_M * (1 - fitted_M))[:, None]) + RIDGE * np.eye(2))
+    scores_N2 = design_M2[:n] * (judge_N - fitted_M[:n])[:, None]
     scores_G2 = np.stack([np.bincount(codes_N, weights=column) for column in scores_N2.T], axis=1)
-    error = float((bread @ scores_G2.T @ scores_G2 @ bread)[0, 0] * g / (g - 1)) ** 0.5
+    robust = float((bread @ scores_G2.T @ scores_G2 @ bread)[0, 0]) * g / (g - 1)
+    error = max(robust, float(bread[0, 0])) ** 0.5
     half = float(stats.t.ppf(0.5 + level / 2, g - 1)) * error
-    ci = ConfidenceInterval(low=alpha - half, high=alpha + half, level=level, method="cluster-robust logistic regression, t")
-    p = 2 * float(stats.t.sf(abs(alpha) / error, g - 1)) if error > 0 else 1.0
-    return LengthBias(bias=alpha, human=beta, standard_error=error, ci=ci, p_value=p, n=len(judge_N), n_clusters=g)
+    ci = ConfidenceInterval(low=alpha - half, high=alpha + half, level=level, method="logistic regression, t on the larger of two errors")
+    p = 2 * float(stats.t.sf(abs(alpha) / error, g - 1))
+    return LengthBias(bias=alpha, human=beta, standard_error=error, ci=ci, p_value=p, n=n, n_clusters=g)
 
 
 def _logistic(outcome_N: Floats, term_N: Floats, weights_RN: Floats) -> tuple[Floats, Floats]:

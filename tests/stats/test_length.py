@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from scipy import special
 
 from auditor.errors import InputError
-from auditor.stats import bootstrap_interval, length_bias, length_bias_test, length_controlled_win_rate
+from auditor.stats import length_bias_test, length_controlled_win_rate
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -46,30 +46,40 @@ def test_separated_classes_stay_finite():
 
 
 def test_weights_are_repetitions():
-    human, judge = RNG.integers(0, 2, N).astype(float), WINS
-    weights = RNG.integers(0, 3, (2, N))
-    expected = [length_bias((np.repeat(judge, w), np.repeat(human, w)), once(w.sum()))[0] for w in weights]
-    assert length_bias((judge, human), weights.astype(float)) == pytest.approx(np.array(expected))
+    weights = RNG.integers(0, 3, N)
+    difference = np.where(RNG.random(N) < 0.5, 1.0, -1.0)  # of one size, so that dropping rows hardly moves the spread
+    expected = length_controlled_win_rate((np.repeat(WINS, weights), np.repeat(difference, weights)), once(weights.sum()))
+    assert length_controlled_win_rate((WINS, difference), weights[None].astype(float)) == pytest.approx(expected, abs=1e-3)
 
 
 def test_length_bias_equals_clustered_glm():
+    """With half a verdict more for either answer at either human label; where the clusters' error is the larger."""
     clusters = np.repeat(np.arange(80), 5)
     human = RNG.integers(0, 2, N).astype(float)
-    judge = (RNG.random(N) < special.expit(0.7 + 1.2 * (2 * human - 1) + RNG.normal(0, 0.5, 80)[clusters])).astype(float)
-    fit = sm.GLM(judge, sm.add_constant(2 * human - 1), family=sm.families.Binomial()).fit(cov_type="cluster", cov_kwds={"groups": clusters})
+    judge = (RNG.random(N) < special.expit(0.7 + 1.2 * (2 * human - 1) + RNG.normal(0, 1.5, 80)[clusters])).astype(float)
+    outcome, term = np.r_[judge, 0, 1, 0, 1], np.r_[2 * human - 1, -1, -1, 1, 1]
+    fit = sm.GLM(outcome, sm.add_constant(term), family=sm.families.Binomial(), freq_weights=np.r_[np.ones(N), np.full(4, 0.5)]).fit()
     found = length_bias_test(judge, human, clusters)
     assert (found.bias, found.human) == pytest.approx(tuple(fit.params), abs=1e-3)
-    assert found.standard_error == pytest.approx(fit.bse[0], rel=0.01)
+    plain = sm.GLM(judge, sm.add_constant(2 * human - 1), family=sm.families.Binomial()).fit(cov_type="cluster", cov_kwds={"groups": clusters})
+    assert found.standard_error == pytest.approx(plain.bse[0], rel=0.02)
+    assert found.standard_error > 1.2 * fit.bse[0]
     assert found.ci.low > 0
     assert found.p_value < 0.001
     assert found.n_clusters == 80
-    resampled = bootstrap_interval((judge, human), length_bias, clusters)
-    assert (resampled.ci.low, resampled.ci.high) == pytest.approx((found.ci.low, found.ci.high), abs=0.1)
+
+
+def test_length_bias_of_one_who_never_errs_by_hand():
+    """Ten pairs a label, all judged as people do: ±logit(10.5/11), which cancel; the error ½·√(2·(1/10.5 + 1/0.5)) is the model's."""
+    human = np.tile([0.0, 1.0], 10)
+    found = length_bias_test(human, human)
+    assert found.bias == pytest.approx(0, abs=1e-9)
+    assert found.human == pytest.approx(np.log(21), rel=0.02)
+    assert found.standard_error == pytest.approx(0.5 * (2 * (1 / 10.5 + 2)) ** 0.5, rel=0.02)
 
 
 def test_length_bias_edges():
     assert length_bias_test([1.0, 0.0], [1.0, 1.0]) is None
     assert length_bias_test([1.0, 0.0], [1.0, 0.0], ["a", "a"]) is None
-    assert np.isnan(length_bias((np.array([1.0, 0.0]), np.array([1.0, 1.0])), once(2))[0])
     with pytest.raises(InputError, match=r"0\.\.1"):
         length_bias_test([2.0], [1.0])
