@@ -35,6 +35,7 @@ model = "smollm2"
 [[stage]]
 method = "sft"
 data = "shipped:demonstrations"
+held_out = 0.2
 lora_rank = 16
 lr = 2e-4
 

@@ -8,20 +8,26 @@ from typing import Any
 
 import torch
 
+from auditor.errors import InputError
 from auditor.training.core.batch import Encoded, Encoder, can_share, collate
 from auditor.training.core.config import Optimisation
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.weights import policy_net, save_policy
-from auditor.training.data import data_hash, load_demonstrations
+from auditor.training.data import data_hash, load_demonstrations, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Optimisation):
-    """``data``: demonstrations, see docs/training_data.md; at most ``limit`` of them (0: all)."""
+    """``data``: demonstrations, see docs/training_data.md; at most ``limit`` of them (0: all).
+
+    A share ``held_out`` of the topics is left alone: those that a later stage of the same seed and share keeps to measure on. A reward model
+    whose body has imitated the better replies of its held-out pairs would be measured on what it knows.
+    """
 
     data: str = "shipped:demonstrations"
     limit: int = 0
+    held_out: float = 0.0
 
 
 def sft_loss(logprobs_BC: torch.Tensor, mask_BC: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -34,11 +40,21 @@ def sft_loss(logprobs_BC: torch.Tensor, mask_BC: torch.Tensor) -> tuple[torch.Te
     return losses, {"perplexed": (logprobs_BC.exp() * mask_BC).sum()}
 
 
+def check(config: Config, place: str) -> None:
+    """Raise InputError where a setting cannot be right."""
+    if not 0 <= config.held_out < 1:
+        raise InputError(f"{place}: held_out is {config.held_out}; pass 0, or the share of topics to leave alone")
+    if config.limit < 0:
+        raise InputError(f"{place}: limit is {config.limit}; pass 0 or more")
+
+
 def train(config: Config, run: StageRun) -> Outcome:
     """Fine-tune the policy on demonstrations; writes ``model`` in the stage's folder."""
     start = run.find(config.model, "policy")
     engine = run.open(start)
     demonstrations = load_demonstrations(run.find(config.data, "demonstrations"), limit=config.limit or None, seed=run.seed)
+    if config.held_out:
+        demonstrations, _ = split(demonstrations, config.held_out, run.seed)
     encoder = Encoder(engine, config.max_length)
     examples = [encoder.pair(item.id, item.prompt, item.completion) for item in demonstrations]
     net = policy_net(engine, config, run.seed)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from auditor.errors import InputError
-from auditor.stats import adaptive_ece, auroc, brier, confident_and_wrong, ece_noise, overconfidence
+from auditor.stats import adaptive_ece, auroc, brier, confident_and_wrong, ece_interval, ece_noise, overconfidence
 
 RNG = np.random.default_rng(0)
 CONFIDENCE = np.round(RNG.random(200), 1)  # with ties
@@ -44,6 +44,29 @@ def test_overconfidence_and_confident_errors():
     confidence, correct = np.array([0.95, 0.9, 0.5, 0.99]), np.array([1.0, 0.0, 0.0, 0.0])
     assert overconfidence((confidence, correct), once(4))[0] == pytest.approx(confidence.mean() - 0.25)
     assert confident_and_wrong(0.9)((confidence, correct), once(4))[0] == pytest.approx(0.5)
+
+
+def test_ece_interval_by_hand():
+    """Two bins of 50 answers, .2 and .1 too sure: .15, its upper end t(99) on the error of the mean of confidence − correct."""
+    confidence, correct = np.repeat([0.7, 0.9], 50), np.r_[np.repeat([1.0, 0.0], 25), np.repeat([1.0, 0.0], [40, 10])]
+    found = ece_interval(confidence, correct, bins=2)
+    assert found.value == pytest.approx(0.15) == adaptive_ece(2)((confidence, correct), once(100))[0]
+    error = ((0.25 * 50 + 0.16 * 50 + 50 * (0.2 - 0.15) ** 2 + 50 * (0.1 - 0.15) ** 2) / 99 / 100) ** 0.5
+    assert found.ci.high == pytest.approx(0.15 + 1.9842 * error, abs=1e-4)
+    assert 0.03 < found.ci.low < 0.15 - 1.5 * error
+
+
+def test_ece_interval_of_noise_reaches_down_to_0_and_holds_its_value():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(80)
+    found = ece_interval(confidence, (rng.random(80) < confidence).astype(float))
+    assert found.ci.low == 0 < found.value < found.ci.high
+
+
+def test_ece_interval_without_variation_or_rows():
+    assert ece_interval([], []) is None
+    assert ece_interval([0.5, 0.5], [1.0, 1.0]).ci is None
+    assert ece_interval([0.5, 0.7], [1.0, 0.0], ["a", "a"]).ci is None
 
 
 @pytest.mark.parametrize("fn", [brier, auroc, overconfidence, confident_and_wrong(), adaptive_ece()])

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from auditor.stats.bootstrap import Resampling, bootstrap_interval
-from auditor.stats.calibration import adaptive_ece
+from auditor.stats.calibration import ece_interval
 from auditor.stats.intervals import Estimate, mean_interval, proportion_interval
 from auditor.training.core.pairs import EncodedPair
 
@@ -33,7 +32,7 @@ def measure_scores(pairs: Sequence[EncodedPair], scores_P2: np.ndarray) -> dict[
     measured["accuracy_by_margin"] = [proportion(right[part], clusters[part]) for part in np.array_split(np.argsort(np.abs(gap), kind="stable"), 3)]
     # The probability given to the side that was preferred, against certainty, tells nothing; each pair is shown the way its scores lean.
     confidence, hit = 1 / (1 + np.exp(-np.abs(gap))), right
-    measured["ece"] = stated(bootstrap_interval((confidence, hit), adaptive_ece(), clusters, Resampling(seed=0)))
+    measured["ece"] = stated(ece_interval(confidence, hit, clusters))
     for name, part in (("accuracy_chosen_longer", longer > 0), ("accuracy_chosen_shorter", longer < 0)):
         measured[name] = proportion(right[part], clusters[part])
     apart = longer != 0
