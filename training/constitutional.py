@@ -84,7 +84,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     check(config, f"stage {run.name!r}")
     prompts = load_prompts(config.prompts, limit=config.limit or None, seed=run.seed)
     principles = load_constitution(config.constitution)
-    mixed = load_demonstrations(config.mix, seed=run.seed) if config.mix else []
+    mixed = load_demonstrations(run.find(config.mix, "demonstrations"), seed=run.seed) if config.mix else []
     source = run.find(config.model, "policy")
     writers = Writer(source, config.temperature, config.max_new_tokens, run.seed), config.critique_tokens
     rows = in_chunks(prompts, config.chunk, lambda chunk: _revised(chunk, principles, writers, config.rounds), run, "revisions")

@@ -45,10 +45,17 @@ def dpo_loss(policy_2B: tuple[torch.Tensor, torch.Tensor], reference_2B: tuple[t
                     "reward_rejected": rejected.sum(), "margin": (chosen - rejected).sum()}
 
 
+def check(config: Config, place: str) -> None:
+    """Raise InputError where a setting cannot be right."""
+    if not config.beta > 0:
+        raise InputError(f"{place}: beta is {config.beta}; pass a number above 0")
+    if config.limit < 0:
+        raise InputError(f"{place}: limit is {config.limit}; pass 0 or more")
+
+
 def train(config: Config, run: StageRun) -> Outcome:
     """Train the policy on preference pairs; writes ``model`` in the stage's folder."""
-    if not config.beta > 0:
-        raise InputError(f"stage {run.name!r}: beta is {config.beta}; pass a number above 0")
+    check(config, f"stage {run.name!r}")
     start = run.find(config.model, "policy")
     engine = run.open(start)
     preferences = load_preferences(run.find(config.data, "preferences"), limit=config.limit or None, seed=run.seed)

@@ -21,16 +21,14 @@ from auditor.schema import sha256_json
 from auditor.training.core.advantage import explained_variance, gae, masked_mean, token_rewards, whiten
 from auditor.training.core.batch import Batch, Encoder, can_share, collate, micro_batches, order
 from auditor.training.core.guard import Guard
-from auditor.training.core.held_out import above_chance
 from auditor.training.core.importance import compare, weights_of
 from auditor.training.core.loop import fingerprint, record, restore, save
 from auditor.training.core.nets import PolicyNet, SharedNet
 from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Reference, Rules, encoded_prompts
 from auditor.training.core.optimise import Stepper
-from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, described, open_rewards
+from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, check_parts, described, open_rewards, refuse_unvalidated
 from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler
 from auditor.training.core.stage import Outcome, StageRun
-from auditor.training.core.validation import shown
 from auditor.training.core.weights import policy_net, save_policy, scalar_net
 from auditor.training.data import load_prompts
 
@@ -46,7 +44,7 @@ class Config(Rollouts):
     sequence. A completion without end of sequence within ``max_new_tokens`` loses ``missing_eos_penalty`` (``missing_eos`` = subtract), or has
     its score replaced by its negative (replace). ``normalise_on`` samples of the starting policy set each component to mean 0, sd 1.
     ``value`` = shared puts the value head on the policy's own trunk: another algorithm. ``kl_limit`` (nats a sequence), ``entropy_floor`` (nats
-    a token) and ``no_eos_limit`` (share) stop a run that has come apart.
+    a token) and ``no_eos_limit`` (share of completions without an end; 1 never stops) stop a run that has come apart.
     """
 
     prompts: str = "shipped:prompts"
@@ -110,14 +108,19 @@ def next_beta(beta: float, kl: float, target: float, horizon: float, episodes: i
     return beta * (1 + min(max(kl / target - 1, -0.2), 0.2) * episodes / horizon)
 
 
-def check(config: Config, place: str) -> None:
-    """Raise InputError where a setting cannot be right."""
+def check(config: Config, place: str, known: Sequence[str] = ()) -> None:
+    """Raise InputError where a setting cannot be right. ``known`` are callables that a part may name beside the built-in kinds."""
     check_rollouts(config, place)
+    check_parts(config.reward, place, known)
+    for name in ("epochs", "max_steps"):
+        if getattr(config, name) != getattr(Config(), name):
+            raise InputError(f"{place}: {name} has no effect here; set updates (batches of completions) and ppo_epochs (passes over each)")
+    for name in ("beta", "missing_eos_penalty", "value_coefficient", "kl_limit", "no_eos_limit", "limit"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
     for name in ("updates", "minibatch_size", "ppo_epochs", "clip", "value_clip", "kl_target", "kl_horizon", "normalise_on"):
         if not getattr(config, name) > 0:
             raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
-    if config.beta < 0:
-        raise InputError(f"{place}: beta is {config.beta}; pass 0 or more")
     for name in ("gamma", "lam"):
         if not 0 < getattr(config, name) <= 1:
             raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0, at most 1")
@@ -128,18 +131,19 @@ def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = 
 
     Raises InputError for a reward model that was not shown above chance, TrainingError where training goes wrong.
     """
-    check(config, f"stage {run.name!r}")
+    check(config, f"stage {run.name!r}", list(rewards or {}))
     start = run.find(config.model, "policy")
     engine = run.open(start)
     prompts = encoded_prompts(load_prompts(config.prompts, limit=config.limit or None, seed=run.seed), Encoder(engine, config.max_length),
                               config.max_new_tokens)
     opened = open_rewards(config.reward, run, rewards or {})
-    _refuse_unvalidated(config, run, opened)
+    if not config.allow_unvalidated_reward:
+        refuse_unvalidated(opened, f"stage {run.name!r}")
     policy = policy_net(engine, config, run.seed)
     sampler = open_sampler(config, run, engine, policy, max(len(tokens) for _, _, tokens in prompts) + config.max_new_tokens)
     reference = Reference(policy, run.world)
     net, origin = _with_value(config, run, (engine, policy), opened)
-    stepper = Stepper(net, config, config.updates * config.ppo_epochs * _minibatches(config), run.world)
+    stepper = Stepper(net, config, config.updates * config.ppo_epochs * math.ceil(config.batch_size / config.minibatch_size), run.world)
     rules = Rules(sampling=Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens), parts=config.reward,
                   missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed, stage=run.name)
     collector = Collector(engine, prompts, opened, rules, run.world)
@@ -165,19 +169,12 @@ class Actors:
     sampler: Sampler
 
 
-def _refuse_unvalidated(config: Config, run: StageRun, rewards: Mapping[str, Reward]) -> None:
-    for name, reward in rewards.items():
-        measured = reward.facts.get("measured") or {} if hasattr(reward, "facts") else None
-        if measured is not None and not above_chance(measured) and not config.allow_unvalidated_reward:
-            raise InputError(f"stage {run.name!r}: reward {name!r}: accuracy {shown(measured)}, which is not above chance; train it (reward, labeller) on "
-                             "more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
-
-
 def _with_value(config: Config, run: StageRun, who: tuple[Any, PolicyNet], rewards: Mapping[str, Reward]) -> tuple[nn.Module, str]:
     engine, policy = who
     if config.value == "shared":
         return SharedNet(policy.model), "a zero head on the policy's own trunk"
-    model = next((reward for reward in rewards.values() if isinstance(reward, ModelReward)), None)
+    optimised = [rewards[part.label] for part in config.reward if part.weight]  # of one that is only logged, nothing may reach the policy
+    model = next((reward for reward in optimised if isinstance(reward, ModelReward)), None)
     # The value reads the policy's tokens: a reward model with another vocabulary cannot lend its body.
     alike = model is not None and model.engine.tokenizer.get_vocab() == engine.tokenizer.get_vocab() and can_share(model.engine.model.config) == can_share(
         policy.lm.config)
@@ -186,17 +183,15 @@ def _with_value(config: Config, run: StageRun, who: tuple[Any, PolicyNet], rewar
     return ActorCritic(policy, value), ("the reward model's body with a zero head" if alike else "the policy's body with a zero head")
 
 
-def _minibatches(config: Config) -> int:
-    return math.ceil(config.batch_size / config.minibatch_size)
-
-
 def _updates(config: Config, run: StageRun, actors: Actors) -> None:
     """All updates, from the newest checkpoint on where the run resumes."""
     guard = Guard(run.name, config.on_divergence, {"kl": (-math.inf, config.kl_limit), "entropy": (config.entropy_floor, math.inf),
                                                    "no_eos": (0.0, config.no_eos_limit)})
     data = fingerprint(actors.collector.prompts)
-    first, beta = _restore(config, run, actors, data)
+    first, beta, losses = _restore(config, run, actors, data)
+    guard.losses.extend(losses)
     run.reporter.stage(run.name, config.updates, first)
+    warned = False
     for update in range(first, config.updates):
         started = time.perf_counter()
         with actors.stepper.whole(), actors.reference.whole():
@@ -205,28 +200,35 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
         values = _update(config, run, actors, (experience, beta, update))
         values |= {**apart, "tokens_per_second": sum(row.length for row in experience.rows) / (time.perf_counter() - started)}
         record(run, update + 1, values)
+        warned = warned or _warn_of_unfinished(config, run, f"the completions of update {update + 1}", values["no_eos"])
         guard.check(update + 1, values)
         if config.kl == "adaptive" and math.isfinite(values["kl"]):
             beta = next_beta(beta, values["kl"], config.kl_target, config.kl_horizon, len(experience.rows))
         if (update + 1) % config.save_every == 0 and update + 1 < config.updates:
             scaling = {name: [how.mean, how.sd] for name, how in actors.collector.how.items()}
-            save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling, "data": data})
+            save(actors.stepper, config, run, update + 1, {"beta": beta, "scales": scaling, "data": data, "losses": list(guard.losses)})
     actors.stepper.finish()
     run.reporter.finished(run.name)
 
 
-def _restore(config: Config, run: StageRun, actors: Actors, data: str) -> tuple[int, float]:
-    found = run.checkpoints(config.keep).latest() if run.resume else None
-    if found is None:
-        restore(actors.stepper, config, run, data)
-        with actors.stepper.whole():
-            unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
-        if unfinished > MOST_UNFINISHED:
-            run.reporter.say(f"{run.name}: {unfinished:.0%} of the starting policy's completions do not end within {config.max_new_tokens} tokens; a larger "
-                             "max_new_tokens would let most of them end")
-        return 0, config.beta
-    actors.collector.how = {name: Scale(mean=mean, sd=sd) for name, (mean, sd) in found[1]["scales"].items()}
-    return restore(actors.stepper, config, run, data), float(found[1]["beta"])
+def _restore(config: Config, run: StageRun, actors: Actors, data: str) -> tuple[int, float, Sequence[float]]:
+    """(updates behind, β, the last losses) of the newest checkpoint where the run resumes, else of a start, which scales the reward's components."""
+    first, state = restore(actors.stepper, config, run, data)
+    if state:
+        actors.collector.how = {name: Scale(mean=mean, sd=sd) for name, (mean, sd) in state["scales"].items()}
+        return first, float(state["beta"]), state.get("losses", ())
+    with actors.stepper.whole():
+        unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
+    _warn_of_unfinished(config, run, "the starting policy's completions", unfinished)
+    return 0, config.beta, ()
+
+
+def _warn_of_unfinished(config: Config, run: StageRun, whose: str, share: float) -> bool:
+    """Say so where so many completions have no end of sequence that the reward reads half-sentences."""
+    if share > MOST_UNFINISHED:
+        run.reporter.say(f"{run.name}: {share:.0%} of {whose} do not end within {config.max_new_tokens} tokens; a larger max_new_tokens would let most "
+                         "of them end, no_eos_limit stops a run at a share")
+    return share > MOST_UNFINISHED
 
 
 def _looker(config: Config, actors: Actors) -> Callable[[Batch], tuple[torch.Tensor, ...]]:

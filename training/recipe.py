@@ -95,12 +95,24 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     twice = next((item for item in names if names.count(item) > 1), None)
     if twice:
         raise InputError(f"recipe {name!r}: two stages are called {twice!r}; give each its own name")
+    _check_stages(built)
     seed, model = table.get("seed", 0), table.get("model", "smollm2")
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise InputError(f"recipe {name!r}: seed is {seed!r}; pass a whole number from 0 to below 2^63")
     if not isinstance(model, str) or not model:
         raise InputError(f"recipe {name!r}: model is {model!r}; pass a model's name or folder")
     return Recipe(name=Path(name).stem, title=str(table.get("title", Path(name).stem)), about=str(table.get("about", "")), model=model, seed=seed, stages=built)
+
+
+def _check_stages(stages: Sequence[Stage]) -> None:
+    """Raise UnknownNameError where a setting ``stage:NAME`` names no earlier stage: the first of them may train for hours."""
+    earlier: list[str] = []
+    for stage in stages:
+        tables = [to_dict(stage.config), *(to_dict(part) for part in getattr(stage.config, "reward", ()))]
+        for key, value in (item for table in tables for item in table.items()):
+            if isinstance(value, str) and value.startswith("stage:") and value.removeprefix("stage:") not in earlier:
+                raise UnknownNameError(f"earlier stage in stage {stage.name!r}: {key}", value.removeprefix("stage:"), earlier)
+        earlier.append(stage.name)
 
 
 def _table(name: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from auditor.training.core.loop import Task, fit
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
 from auditor.training.core.scoring import score_pairs
 from auditor.training.core.stage import Outcome, StageRun
+from auditor.training.core.validation import seen
 from auditor.training.core.weights import save_reward, scalar_net
 from auditor.training.data import data_hash, load_preferences, split
 
@@ -60,10 +61,23 @@ def reward_loss(chosen_PK: torch.Tensor, rejected_PK: torch.Tensor, labels_P: to
     return losses.mean(-1), {"accuracy": right.sum(), "gap": gap.detach().mean(-1).sum(), "level": (chosen_PK + rejected_PK).detach().mean(-1).sum() / 2}
 
 
-def train(config: Config, run: StageRun) -> Outcome:
-    """Train a reward model, measure it on held-out topics, and write ``model`` in the stage's folder."""
+def check(config: Config, place: str) -> None:
+    """Raise InputError where a setting cannot be right."""
     if config.heads < 1:
-        raise InputError(f"stage {run.name!r}: heads is {config.heads}; pass at least 1")
+        raise InputError(f"{place}: heads is {config.heads}; pass at least 1")
+    if not 0 < config.held_out < 1:
+        raise InputError(f"{place}: held_out is {config.held_out}; pass a share between 0 and 1: a reward that was not measured may not be used")
+    for name in ("limit", "penalty", "centring"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
+
+
+def train(config: Config, run: StageRun) -> Outcome:
+    """Train a reward model, measure it on held-out topics, and write ``model`` in the stage's folder.
+
+    A policy that was itself trained on these pairs (dpo) is measured on what it has seen: its accuracy then counts for nothing.
+    """
+    check(config, f"stage {run.name!r}")
     source = run.find(config.data, "preferences")
     preferences = load_preferences(source, limit=config.limit or None, seed=run.seed)
     train_part, held_part = split(preferences, config.held_out, run.seed)
@@ -82,7 +96,7 @@ def train(config: Config, run: StageRun) -> Outcome:
 
     stepper = fit(Task(net=net, examples=pairs, loss=loss, length=pair_length), config, run)
     scores = score_pairs(net, held, {"aggregate": config.aggregate, "penalty": config.penalty}, config.micro_tokens)
-    measured = measure_scores(held, scores)
+    measured = measure_scores(held, scores) | seen(preferences, engine.spec)
     target = run.folder / "model"
     if run.world.is_main:
         facts = {"aggregate": config.aggregate, "penalty": config.penalty, "measured": measured}

@@ -6,14 +6,18 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 from auditor.errors import InputError, TrainingError
 from auditor.training import ppo
 from auditor.training.core import rewards
 from auditor.training.core.batch import Encoded
-from auditor.training.core.journal import read_steps
+from auditor.training.core.config import Optimisation
+from auditor.training.core.guard import Guard
+from auditor.training.core.journal import Silent, read_steps
 from auditor.training.core.rewards import Episode, Part, Scale, combine
 from auditor.training.core.stage import StageRun
+from auditor.training.core.weights import save_reward, scalar_net
 from auditor.training.core.world import World
 from auditor.training.recipe import read_recipe
 
@@ -33,10 +37,20 @@ def even(episodes):
     return [sum(token % 2 == 0 for token in episode.row.completion) / len(episode.row.completion) for episode in episodes]
 
 
-def train(folder, model, prompts, seed=0, rewards=None, resume=False, after=None, **changes):
+class Heard(Silent):
+    """A reporter that keeps what is said."""
+
+    def __init__(self):
+        self.texts = []
+
+    def say(self, text):
+        self.texts.append(text)
+
+
+def train(folder, model, prompts, seed=0, rewards=None, resume=False, after=None, reporter=None, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     config = ppo.Config(**(BASE | {"prompts": prompts, "model": str(model)} | changes))
-    run = StageRun(name="ppo", folder=folder, world=World(), seed=seed, resume=resume, after_step=after)
+    run = StageRun(name="ppo", folder=folder, world=World(), seed=seed, resume=resume, after_step=after, reporter=reporter or Silent())
     outcome = ppo.train(config, run, rewards or {"even": even})
     return outcome, read_steps(folder / "steps.jsonl")
 
@@ -119,23 +133,77 @@ def test_a_reward_that_cannot_be_used_stops_the_run(tiny_checkpoint, tmp_path, p
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"reward": (Part(kind="nonsense"),)}, "unknown reward kind 'nonsense'"), ({"reward": ()}, "has no reward"),
-    ({"reward": (Part(kind="pattern", pattern="("),)}, "no regular expression"), ({"temperature": 0.0}, "temperature is 0.0"),
+    ({"reward": (Part(kind="pattern", pattern="("),)}, "no regular expression"), ({"reward": (Part(kind="pattern"),)}, "has no pattern"),
+    ({"max_steps": 3}, "max_steps has no effect here; set updates"), ({"epochs": 2.0}, "epochs has no effect"), ({"kl_limit": -1.0}, "kl_limit is -1"),
+    ({"temperature": 0.0}, "temperature is 0.0"),
     ({"max_new_tokens": 400}, "exceeds 256"), ({"reward": (Part(),)}, "needs a reward")])
 def test_bad_settings_say_what_to_do(tiny_checkpoint, tmp_path, prompts, changes, message):
     with pytest.raises(InputError, match=message):
         train(tmp_path, tiny_checkpoint, prompts, updates=1, **changes)
 
 
-def test_missing_end_costs_the_penalty_or_replaces_the_score(tiny_checkpoint, tmp_path, prompts):
-    for how in ("subtract", "replace"):
-        _, steps = train(tmp_path / how, tiny_checkpoint, prompts, updates=1, missing_eos=how, missing_eos_penalty=2.0)
-        lost = steps[0]["no_eos"]
-        assert 0 < lost <= 1
-        expected = steps[0]["reward"] - 2.0 * lost if how == "subtract" else None
-        if expected is not None:
-            assert steps[0]["score"] == pytest.approx(expected, rel=1e-5)
-        else:
-            assert steps[0]["score"] < steps[0]["reward"] - 1.5 * lost
+@pytest.mark.parametrize(("how", "unfinished"), [("subtract", 1 - 2.0), ("replace", -2.0)])
+def test_missing_end_costs_the_penalty_or_replaces_the_score(tiny_checkpoint, tmp_path, prompts, how, unfinished):
+    """Every completion is worth 1; one without an end is worth 1 − penalty, or −penalty."""
+    _, (step,) = train(tmp_path, tiny_checkpoint, prompts, updates=1, missing_eos=how, missing_eos_penalty=2.0,
+                       reward=(Part(kind="one", raw=True),), rewards={"one": lambda episodes: [1.0] * len(episodes)})
+    assert step["no_eos"] > 0
+    assert step["score"] == pytest.approx(1 - step["no_eos"] + unfinished * step["no_eos"], rel=1e-5)
+
+
+def test_completions_without_an_end_are_spoken_of_and_may_stop_the_run(tiny_checkpoint, tmp_path, prompts):
+    said = Heard()
+    _, steps = train(tmp_path / "goes", tiny_checkpoint, prompts, updates=2, reporter=said)
+    assert steps[0]["no_eos"] > 0.3
+    told = [text for text in said.texts if "do not end within 8 tokens" in text]
+    assert len(told) == 2  # once of the start, once of the updates
+    assert "of the starting policy's completions" in told[0]
+    assert "of the completions of update 1" in told[1]
+    with pytest.raises(TrainingError, match=r"no_eos is .*, outside 0 to 0.2"):
+        train(tmp_path / "stops", tiny_checkpoint, prompts, updates=2, no_eos_limit=0.2)
+
+
+def test_the_value_network_never_starts_from_a_reward_that_is_only_logged(tiny_checkpoint, tmp_path, prompts):
+    """A gold reward model listed first, at weight 0, leaves the losses those of the proxy alone."""
+    models = {}
+    for name, seed in (("gold", 5), ("proxy", 6)):
+        run = StageRun(name="reward", folder=tmp_path / name, world=World())
+        run.folder.mkdir()
+        engine = run.open(str(tiny_checkpoint))
+        net = scalar_net(engine, Optimisation(), seed)
+        with torch.no_grad():
+            next(net.parameters()).add_(0.1 * seed)
+        save_reward(engine, net, {"measured": {}}, tmp_path / name / "model")
+        models[name] = str(tmp_path / name / "model")
+    proxy, gold = Part(uri=models["proxy"], name="proxy"), Part(uri=models["gold"], name="gold", weight=0.0)
+    common = {"updates": 1, "allow_unvalidated_reward": True, "value_coefficient": 1.0}
+    alone = train(tmp_path / "alone", tiny_checkpoint, prompts, reward=(proxy,), **common)[1]
+    beside = train(tmp_path / "beside", tiny_checkpoint, prompts, reward=(gold, proxy), **common)[1]
+    swapped = train(tmp_path / "swapped", tiny_checkpoint, prompts, reward=(dataclasses.replace(gold, weight=1.0), dataclasses.replace(proxy, weight=0.0)),
+                    **common)[1]
+    assert [step["value_loss"] for step in beside] == [step["value_loss"] for step in alone]
+    assert swapped[0]["value_loss"] != alone[0]["value_loss"]
+
+
+def test_a_run_that_was_stopped_stops_again_when_it_is_resumed(tiny_checkpoint, tmp_path, prompts, monkeypatch):
+    """The guard's memory of past losses is in the checkpoint: going on in the same way does not slip past what stopped the run."""
+    plain = Guard._problem
+    seen = []
+
+    def counting(self, values):
+        seen.append(len(self.losses))
+        return plain(self, values)
+
+    monkeypatch.setattr(Guard, "_problem", counting)
+
+    def stop(step):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, tiny_checkpoint, prompts, after=stop, updates=6, save_every=2)
+    train(tmp_path, tiny_checkpoint, prompts, resume=True, updates=6, save_every=2)
+    assert seen == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_verifier_that_fails_caps_the_total():

@@ -14,7 +14,10 @@ EXPLODED = 20.0  # times the median of the last losses, and at least this much a
 
 
 class Guard:
-    """Stops a run, or counts and goes on, as ``on_divergence`` says. ``limits`` maps a statistic to (lowest, highest)."""
+    """Stops a run, or counts and goes on, as ``on_divergence`` says. ``limits`` maps a statistic to (lowest, highest).
+
+    ``losses`` are the last ones; they go into checkpoints, so that a resumed run is watched as one that never stopped.
+    """
 
     def __init__(self, name: str, on_divergence: str, limits: Mapping[str, tuple[float, float]] | None = None) -> None:
         self.name, self.stops = name, on_divergence == "stop"

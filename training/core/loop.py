@@ -61,7 +61,8 @@ def fit(task: Task, config: Optimisation, run: StageRun) -> Stepper:
     stepper = Stepper(task.net, config, total, run.world)
     guard = Guard(run.name, config.on_divergence)
     data = fingerprint(task.examples)
-    start = restore(stepper, config, run, data)
+    start, state = restore(stepper, config, run, data)
+    guard.losses.extend(state.get("losses", ()))
     run.reporter.stage(run.name, total, start)
     for step in range(start, total):
         chosen = [task.examples[index] for index in batch_at(config, len(task.examples), run.seed, step)]
@@ -69,7 +70,7 @@ def fit(task: Task, config: Optimisation, run: StageRun) -> Stepper:
         record(run, step + 1, values)
         guard.check(step + 1, values)
         if (step + 1) % config.save_every == 0 and step + 1 < total:
-            save(stepper, config, run, step + 1, {"data": data})
+            save(stepper, config, run, step + 1, {"data": data, "losses": list(guard.losses)})
     stepper.finish()
     run.reporter.finished(run.name)
     return stepper
@@ -124,10 +125,13 @@ def fingerprint(items: Sequence[Any]) -> str:
     return digest.hexdigest()
 
 
-def restore(stepper: Stepper, config: Optimisation, run: StageRun, data: str) -> int:
-    """Put the newest checkpoint back where the run resumes; returns the steps behind it. Raises InputError where the examples have changed since."""
+def restore(stepper: Stepper, config: Optimisation, run: StageRun, data: str) -> tuple[int, Mapping[str, Any]]:
+    """Put the newest checkpoint back where the run resumes; returns the steps behind it and what was saved beside the weights.
+
+    Raises InputError where the examples have changed since.
+    """
     found = run.checkpoints(config.keep).latest() if run.resume else None
-    step = 0
+    step, state = 0, {}
     if found is not None:
         tensors, state = found
         if state.get("data") != data:
@@ -137,4 +141,4 @@ def restore(stepper: Stepper, config: Optimisation, run: StageRun, data: str) ->
         step = int(state["step"])
     if run.world.is_main:
         run.log.rewind(step)
-    return step
+    return step, state

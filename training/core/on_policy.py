@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.errors import InputError, TrainingError
+from auditor.errors import AuditorError, InputError, TrainingError
 from auditor.schema import Message, Prompt
 from auditor.training.core.batch import Batch, Encoded, Encoder, can_share, collate, micro_batches, order
 from auditor.training.core.nets import PolicyNet, ScalarNet
@@ -111,15 +111,30 @@ class Collector:
 
     def normalise(self, sampler: Sampler, count: int) -> float:
         """Set each component's mean and sd on ``count`` samples of the policy as it is now; returns the share that did not end by itself."""
-        chosen = [self.prompts[index % len(self.prompts)] for index in range(count)]
+        # Prompts of all kinds, drawn as the updates draw theirs: in a file's own order the first may all be of one topic.
+        chosen = [self.prompts[index] for _, index in prompts_at(len(self.prompts), self.rules.seed, 0, count)]
         names = [f"{self.rules.stage}|normalise|{index}|{name}" for index, (name, _, _) in enumerate(chosen)]
         mine = self.world.share(list(zip(names, chosen, strict=True)))
-        rows = sampler([(name, item[2]) for name, item in mine], self.rules.sampling, self.rules.seed)
-        scored = score(self.rewards, [self._episode(item[1], row) for (_, item), row in zip(mine, rows, strict=True)])
+        rows, scored, _ = self._written([(name, item[1], item[2]) for name, item in mine], sampler)
         gathered = {name: self.world.gather(values) for name, values in scored.items()}
         self.how = scales(self.rules.parts, gathered)
         open_ended = self.world.gather([not ended(row, self.engine.stop_tokens) for row in rows])
         return sum(open_ended) / len(open_ended)
+
+    def _written(self, mine: Sequence[tuple[str, tuple[Message, ...], tuple[int, ...]]],
+                 sampler: Sampler) -> tuple[Sequence[Encoded], dict[str, list[float | None]], float]:
+        """Completions of this rank's prompts, each component's scores of them, and when the last was written. One rank's error is every rank's."""
+        rows: Sequence[Encoded] = ()
+        scored: dict[str, list[float | None]] = {}
+        wrote, problem = 0.0, None
+        try:
+            rows = sampler([(name, tokens) for name, _, tokens in mine], self.rules.sampling, self.rules.seed)
+            wrote = time.perf_counter()
+            scored = score(self.rewards, [self._episode(item[1], row) for item, row in zip(mine, rows, strict=True)])
+        except AuditorError as error:
+            problem = error
+        self.world.agree(problem)
+        return rows, scored, wrote
 
     def _episode(self, messages: tuple[Message, ...], row: Encoded) -> Episode:
         tokens = row.completion[:-1] if ended(row, self.engine.stop_tokens) else row.completion
@@ -138,9 +153,7 @@ class Collector:
         """
         started = time.perf_counter()
         mine = self.world.share(self.choose(update, size))
-        rows = sampler([(name, tokens) for name, _, tokens in mine], self.rules.sampling, self.rules.seed)
-        wrote = time.perf_counter()
-        scored = score(self.rewards, [self._episode(item[1], row) for item, row in zip(mine, rows, strict=True)])
+        rows, scored, wrote = self._written(mine, sampler)
         totals = combine(self.rules.parts, scored, self.how)
         judged = time.perf_counter()
         seen = self._look(rows, look)

@@ -14,8 +14,10 @@ from auditor.errors import InputError, TrainingError
 from auditor.schema import Message
 from auditor.training.core.asking import merged_from
 from auditor.training.core.batch import Encoded, Encoder, collate, micro_batches
+from auditor.training.core.held_out import above_chance
 from auditor.training.core.scoring import aggregate
 from auditor.training.core.stage import StageRun
+from auditor.training.core.validation import shown
 from auditor.training.core.weights import load_reward
 
 
@@ -30,6 +32,7 @@ class Episode:
 
 
 LONGEST_SEARCH = 2.0  # seconds for a regular expression on one completion
+KINDS = ("model", "length", "pattern", "labeller", "judge")
 PASSED = 0.5  # a verifier's score from which its check is passed
 # A reward scores episodes: one number each, None where it cannot tell (never 0 for "cannot tell").
 Reward = Callable[[Sequence[Episode]], Sequence[float | None]]
@@ -66,14 +69,24 @@ class Part:
         return self.name or self.kind
 
 
-def open_rewards(parts: Sequence[Part], run: StageRun, known: Mapping[str, Reward]) -> dict[str, Reward]:
-    """The rewards that the parts name, by label. Raises InputError for an unknown kind, two of one label, or no part at all."""
+def check_parts(parts: Sequence[Part], place: str, known: Sequence[str] = ()) -> None:
+    """Raise InputError for an unknown kind, a pattern that is none, two parts of one label, or no part at all."""
     if not parts:
-        raise InputError(f"stage {run.name!r} has no reward; add [[stage.reward]] with a kind")
+        raise InputError(f"{place} has no reward; add [[stage.reward]] with a kind")
     labels = [part.label for part in parts]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
-        raise InputError(f"stage {run.name!r}: two rewards are called {twice!r}; give each its own name")
+        raise InputError(f"{place}: two rewards are called {twice!r}; give each its own name")
+    for part in parts:
+        if part.kind not in (*KINDS, *known):
+            raise InputError(f"{place}: unknown reward kind {part.kind!r}; known: {', '.join(sorted({*KINDS, *known}))}")
+        if part.kind == "pattern" and part.kind not in known:
+            _pattern(part.pattern, place)
+
+
+def open_rewards(parts: Sequence[Part], run: StageRun, known: Mapping[str, Reward]) -> dict[str, Reward]:
+    """The rewards that the parts name, by label. Raises InputError as :func:`check_parts` does, and for a model that cannot be opened."""
+    check_parts(parts, f"stage {run.name!r}", list(known))
     return {part.label: _open(part, run, known) for part in parts}
 
 
@@ -86,16 +99,15 @@ def _open(part: Part, run: StageRun, known: Mapping[str, Reward]) -> Reward:
         return lambda episodes: [float(len(episode.text.split())) for episode in episodes]
     if part.kind == "pattern":
         return _pattern(part.pattern, f"stage {run.name!r}")
-    if part.kind in ("labeller", "judge"):
-        from auditor.training.core.labelled import JudgeReward, RatingReward
+    from auditor.training.core.labelled import JudgeReward, RatingReward
 
-        return RatingReward(part, run) if part.kind == "labeller" else JudgeReward(part, run)
-    kinds = ", ".join(sorted({"model", "length", "pattern", "labeller", "judge", *known}))
-    raise InputError(f"stage {run.name!r}: unknown reward kind {part.kind!r}; known: {kinds}")
+    return RatingReward(part, run) if part.kind == "labeller" else JudgeReward(part, run)
 
 
 def _pattern(pattern: str, place: str) -> Reward:
     """1 where the expression is found, 0 where not, None where that could not be said within LONGEST_SEARCH seconds: completions are hostile."""
+    if not pattern:
+        raise InputError(f"{place}: a reward of kind pattern has no pattern; set one, such as pattern = '\\d'")
     try:
         expression = regex.compile(pattern)
     except (regex.error, RecursionError) as error:
@@ -108,6 +120,15 @@ def _pattern(pattern: str, place: str) -> Reward:
             return None
 
     return lambda episodes: [found(episode.text) for episode in episodes]
+
+
+def refuse_unvalidated(rewards: Mapping[str, Reward], place: str) -> None:
+    """Raise InputError for a reward by a model that was not shown above chance on held-out pairs."""
+    for name, reward in rewards.items():
+        measured = reward.facts.get("measured") or {} if hasattr(reward, "facts") else None
+        if measured is not None and not above_chance(measured):
+            raise InputError(f"{place}: reward {name!r}: accuracy {shown(measured)}, which is not above chance; train it (reward, labeller) on "
+                             "more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
 
 
 class ModelReward:
