@@ -96,7 +96,9 @@ def train(config: Config, run: StageRun) -> Outcome:
 
     stepper = fit(Task(net=net, examples=pairs, loss=loss, length=pair_length), config, run)
     scores = score_pairs(net, held, {"aggregate": config.aggregate, "penalty": config.penalty}, config.micro_tokens)
-    measured = measure_scores(held, scores) | seen(preferences, engine.spec)
+    measured = measure_scores(held, scores)
+    if "dpo" in engine.spec.lineage.get("history", ()):  # the one method that learns from all pairs
+        measured |= seen(preferences, engine.spec)
     target = run.folder / "model"
     if run.world.is_main:
         facts = {"aggregate": config.aggregate, "penalty": config.penalty, "measured": measured}

@@ -96,7 +96,7 @@ def test_longer_than_the_context_names_the_example(make, tmp_path):
     with pytest.raises(InputError, match=r"example 'long' has \d+ tokens and the limit is 512"):
         train(make([*pairs(2), *long]), tmp_path / "sft")
     with pytest.raises(InputError, match=r"prompt 'long' has \d+ tokens: with max_new_tokens"):
-        train(make([*pairs(2), *long], "ppo", reward=[]), tmp_path / "ppo")
+        train(make([*pairs(2), *long], "ppo", 'ppo.reward=[{kind="length"}]'), tmp_path / "ppo")
 
 
 @pytest.mark.parametrize(("reward", "words"), [

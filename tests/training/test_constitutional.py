@@ -80,6 +80,14 @@ def test_other_demonstrations_are_mixed_in(tiny_checkpoint, prompts, tmp_path):
     assert [item.completion for item in load_demonstrations(str(outcome.path)) if item.id == "mix-d"] == ["Hi."]
 
 
+def test_an_earlier_stage_s_demonstrations_are_mixed_in(tiny_checkpoint, prompts, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"id": "d", "prompt": "Hello?", "completion": "Hi."}) + "\n", encoding="utf-8")
+    run = stage(tmp_path / "run", {"policy": tiny_checkpoint, "stage:before": other})
+    assert constitutional.train(config(prompts, mix="stage:before", rounds=1), run).measured["mixed_in"] == 1
+    assert str(other) in run.used  # its lineage becomes part of this stage's
+
+
 def test_prompts_that_do_not_fit_are_counted_and_none_at_all_is_an_error(tiny_checkpoint, prompts, tmp_path):
     long = tmp_path / "long.jsonl"
     text = " word" * 600

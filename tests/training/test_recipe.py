@@ -44,6 +44,18 @@ def test_the_nearest_stage_and_key_are_named():
         read_recipe("rlfh")
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ("sft.held_out=1.0", "sft': held_out is 1.0"), ("reward.held_out=0.0", "held_out is 0.0; pass a share"), ("reward.heads=0", "heads is 0"),
+    ("reward.centring=-5.0", "centring is -5.0"), ("reward.limit=-1", "limit is -1"), ("reward.model=stage:nope", "earlier stage in stage 'reward': model"),
+    ("sft.data=stage:reward", "earlier stage in stage 'sft': data"), ("ppo.max_steps=3", "set updates"), ("ppo.missing_eos_penalty=-3.0", "penalty is -3.0"),
+    ('ppo.reward=[{kind="lenght"}]', "unknown reward kind 'lenght'"), ('ppo.reward=[{kind="pattern"}]', "has no pattern"),
+    ('ppo.reward=[{uri="stage:none"}]', "earlier stage in stage 'ppo': uri")])
+def test_what_a_later_stage_would_refuse_is_refused_before_the_first_has_trained(change, message):
+    with pytest.raises(InputError, match=message):
+        read_recipe("rlhf", [change])
+    assert read_recipe("rlhf", ["ppo.model=stage:sft", 'ppo.reward=[{uri="stage:reward"}]'])
+
+
 def test_what_moves_no_weight_may_change_on_resume():
     plain = read_recipe("rlhf")
     assert read_recipe("rlhf", ["ppo.on_divergence=continue", "ppo.save_every=1", "ppo.keep=9"]).hash == plain.hash

@@ -16,6 +16,7 @@ import pytest
 from auditor.models.embed import load_embedder
 from auditor.training.data import load_demonstrations, load_preferences, load_prompts, load_unpaired, split
 from auditor.training.formats import CONVERTERS
+from auditor.training.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "training" / "data"
@@ -69,6 +70,16 @@ def audit_rows():
 @pytest.fixture(scope="module")
 def pairs():
     return load_preferences("shipped:preferences")
+
+
+def test_rlhf_s_policy_has_not_imitated_what_its_reward_model_is_measured_on():
+    """The demonstrations are the pairs' better replies: a body that has seen them would be right on them without having learned to judge."""
+    recipe = read_recipe("rlhf")
+    imitation, reward = (next(stage.config for stage in recipe.stages if stage.method == name) for name in ("sft", "reward"))
+    imitated, _ = split(load_demonstrations(imitation.data, seed=recipe.seed), imitation.held_out, recipe.seed)
+    _, held = split(load_preferences(reward.data, seed=recipe.seed), reward.held_out, recipe.seed)
+    assert len(held) > 50
+    assert not {item.prompt for item in held} & {item.prompt for item in imitated}
 
 
 def test_enough_pairs_in_enough_small_clusters(pairs):

@@ -32,7 +32,9 @@ def test_a_launcher_of_another_kind_is_refused(monkeypatch, name):
 
 SCRIPT = """
 from pathlib import Path
+from types import SimpleNamespace
 from auditor.errors import AuditorError, TrainingError
+from auditor.training.core.on_policy import Collector
 from auditor.training.core.world import World
 
 world = World()
@@ -41,6 +43,20 @@ try:
     world.agree(TrainingError("the server is gone") if world.rank == 1 else None)
 except AuditorError as error:
     Path(f"rank-{world.rank}.txt").write_text(f"{type(error).__name__}: {error}")
+
+
+def sampler(prompts, sampling, seed):
+    if world.rank == 1:
+        raise TrainingError("logits are not finite")
+    return []
+
+
+collector = object.__new__(Collector)  # without a model, which has no say here
+collector.world, collector.rewards, collector.rules = world, {}, SimpleNamespace(sampling=None, seed=0)
+try:
+    collector._written([], sampler)
+except AuditorError as error:
+    Path(f"written-{world.rank}.txt").write_text(str(error))
 world.wait()
 """
 
@@ -51,3 +67,4 @@ def test_what_one_process_meets_is_raised_in_all(tmp_path):
                           cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"rank-{rank}.txt").read_text() for rank in range(2)] == ["TrainingError: the server is gone"] * 2
+    assert [(tmp_path / f"written-{rank}.txt").read_text() for rank in range(2)] == ["logits are not finite"] * 2  # sampling and scoring, too

@@ -16,8 +16,9 @@ def measure_scores(pairs: Sequence[EncodedPair], scores_P2: np.ndarray) -> dict[
     """Measurements of scores (P, 2) of chosen and rejected; each an object with value, low, high and n, or None where it is not defined.
 
     ``accuracy`` (a tie counts half), ``ece`` of σ(r_w − r_l) as the probability that chosen is better, ``accuracy_by_margin`` in thirds of the
-    predicted gap's size, ``accuracy_chosen_longer`` and ``accuracy_chosen_shorter`` (a reward that only counts words has 1 and 0),
-    ``prefers_longer`` (how often the longer reply has the higher score) beside ``gold_prefers_longer``. Pairs labelled 0.5 are left out.
+    predicted gap's size (``accuracy_by_gold_margin``: of the pairs' own margins, where these differ), ``accuracy_chosen_longer`` and
+    ``accuracy_chosen_shorter`` (a reward that only counts words has 1 and 0), ``prefers_longer`` (how often the longer reply has the higher
+    score) beside ``gold_prefers_longer``. Pairs labelled 0.5 are left out.
     """
     decided = [index for index, pair in enumerate(pairs) if pair.label != 0.5]
     if not decided:
@@ -29,7 +30,10 @@ def measure_scores(pairs: Sequence[EncodedPair], scores_P2: np.ndarray) -> dict[
     clusters = np.array([pair.cluster for pair in kept])
     right = np.where(gap == 0, 0.5, (gap > 0).astype(float))
     measured: dict[str, Any] = {"n": len(kept), "accuracy": proportion(right, clusters)}
-    measured["accuracy_by_margin"] = [proportion(right[part], clusters[part]) for part in np.array_split(np.argsort(np.abs(gap), kind="stable"), 3)]
+    measured["accuracy_by_margin"] = _in_thirds(np.abs(gap), right, clusters)
+    margins = np.array([pair.margin for pair in kept])
+    if np.ptp(margins) > 0:
+        measured["accuracy_by_gold_margin"] = _in_thirds(margins, right, clusters)
     # The probability given to the side that was preferred, against certainty, tells nothing; each pair is shown the way its scores lean.
     confidence, hit = 1 / (1 + np.exp(-np.abs(gap))), right
     measured["ece"] = stated(ece_interval(confidence, hit, clusters))
@@ -39,6 +43,11 @@ def measure_scores(pairs: Sequence[EncodedPair], scores_P2: np.ndarray) -> dict[
     measured["prefers_longer"] = proportion((gap[apart] * longer[apart] > 0).astype(float), clusters[apart])
     measured["gold_prefers_longer"] = proportion((longer[apart] > 0).astype(float), clusters[apart])
     return measured
+
+
+def _in_thirds(sizes: np.ndarray, right: np.ndarray, clusters: np.ndarray) -> list[dict[str, Any] | None]:
+    """Accuracy in thirds of the pairs by size, smallest first."""
+    return [proportion(right[part], clusters[part]) for part in np.array_split(np.argsort(sizes, kind="stable"), 3)]
 
 
 def above_chance(measured: Any) -> bool:
