@@ -130,14 +130,14 @@ def _as_stated(builder: MetricBuilder, option_mass: tuple[Metric, str]) -> list[
 def _calibration(builder: MetricBuilder, prefix: str, rests: dict[str, Any]) -> list[Metric]:
     columns = (f"{prefix}confidence", f"{prefix}correct")
     rows, noise = builder.rows(columns), ece_noise(builder.rows(columns[:1]).columns[0], seed=builder.seed)
+    error = ece_interval(rows.columns[0], rows.columns[1], rows.clusters, seed=builder.seed)
     chance = () if noise is None else (f"a perfectly calibrated model would show {noise:.3f} on as many items by chance",)
     bad: dict[str, Any] = {"higher_is_better": False, **rests}
     return [
         builder.mean(f"{prefix}overconfidence", f"{prefix}overconfidence", unit="probability", bounds=(-1, 1), **bad),
         builder.proportion(f"{prefix}confident_wrong_rate", f"{prefix}confident_wrong", **bad),
         builder.statistic(f"{prefix}excess_aurc", columns, excess_aurc, unit="area", bounds=(0, 1), **bad),
-        builder.from_estimate(f"{prefix}ece", ece_interval(*rows.columns, rows.clusters, seed=builder.seed), rows.n_unscored, unit="probability",
-                              flags=chance, **bad),
+        builder.from_estimate(f"{prefix}ece", error, rows.n_unscored, unit="probability", flags=chance, **bad),
         builder.statistic(f"{prefix}auroc", columns, auroc, unit="area", bounds=(0, 1), higher_is_better=True, **rests),
         builder.proportion(f"{prefix}accuracy", columns[1], higher_is_better=True),
     ]

@@ -131,7 +131,8 @@ def restore(stepper: Stepper, config: Optimisation, run: StageRun, data: str) ->
     Raises InputError where the examples have changed since.
     """
     found = run.checkpoints(config.keep).latest() if run.resume else None
-    step, state = 0, {}
+    step = 0
+    state: Mapping[str, Any] = {}
     if found is not None:
         tensors, state = found
         if state.get("data") != data:
