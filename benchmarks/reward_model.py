@@ -10,7 +10,7 @@ SmolLM2-135M with LoRA of rank 16, one epoch (two on the shipped pairs, as the r
 Public sources are read from the user's own copies, without pairs of more tokens than --longest. A run that was killed goes on where it stopped.
 Results go to benchmarks/results/reward_model.json.
 
-Worked example of a line:  shipped    accuracy .922 [.841, .963] on 102 held-out pairs; chosen longer .923, shorter .936; prefers the longer .515, people .525
+Worked example of a line:  shipped    accuracy .863 [.778, .919] on 102 held-out pairs; chosen longer .846, shorter .894; prefers the longer .495, people .525
 """
 
 from __future__ import annotations

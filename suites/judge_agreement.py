@@ -161,7 +161,7 @@ def _length_bias(build: MetricBuilder, group: str) -> Metric:
     rows = build.rows(("judge_longer", "human_longer"))
     found = length_bias_test(rows.columns[0], rows.columns[1], rows.clusters)
     estimate = None if found is None else Estimate(value=found.bias, ci=found.ci, n=found.n, n_clusters=found.n_clusters)
-    reason = f"people prefer the longer answer in all or none of {len(rows.keys)} pairs of unequal length, or these are a single cluster"
+    reason = f"people's labels are all alike on {len(rows.keys)} pairs of unequal length, or these are a single cluster"
     metric = build.from_estimate("length_bias", estimate, rows.n_unscored, reason, unit="log-odds", group=group)
     return metric if found else dataclasses.replace(metric, n=len(rows.keys))
 

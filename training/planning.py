@@ -168,7 +168,8 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     steps = steps_of(config, len(used))
     seen = [[used[index] for index in batch_at(config, len(used), seed, step)] for step in _spread(steps, BATCHES)]
     trained = _work(seen, config.micro_tokens, sizes.share).times(steps / len(seen))
-    looked_at = used if hasattr(config, "beta") else held  # a preference loss looks at every pair once before it starts, a reward at those held out
+    # A preference loss looks at every pair once before it starts, a reward or a labeller at those held out; sft leaves them alone.
+    looked_at = used if hasattr(config, "beta") else [] if stage.method == "sft" else held
     some = [looked_at[index] for index in _spread(len(looked_at), BATCHES * 16)]
     looked = _work([some], 2 * config.micro_tokens, sizes.share).times(len(looked_at) / max(1, len(some)))
     projects = float(not hasattr(config, "heads"))  # scalar heads need no vocabulary

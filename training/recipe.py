@@ -22,6 +22,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # May change between a run and its resumption: they move no weight.
 FREE = ("on_divergence", "save_every", "keep", "mismatch_limit", "rollout_concurrency", "rollout_timeout")
 SERVED = ("rollout_server", "importance", "importance_cap")  # decide something only where a server writes the rollouts, and then not where it stands
+FROM_STAGES = ("model", "data", "mix", "labeller", "uri", "against")  # settings that may name what an earlier stage made
+FROM_FILES = ("prompts", "gold", "constitution")
 KEYS = ("title", "about", "model", "seed", "stage")
 
 
@@ -105,13 +107,16 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 
 
 def _check_stages(stages: Sequence[Stage]) -> None:
-    """Raise UnknownNameError where a setting ``stage:NAME`` names no earlier stage: the first of them may train for hours."""
+    """Raise where a setting names a stage that is not an earlier one, or must be a file: the stages before it may train for hours."""
     earlier: list[str] = []
     for stage in stages:
         tables = [to_dict(stage.config), *(to_dict(part) for part in getattr(stage.config, "reward", ()))]
         for key, value in (item for table in tables for item in table.items()):
-            if isinstance(value, str) and value.startswith("stage:") and value.removeprefix("stage:") not in earlier:
-                raise UnknownNameError(f"earlier stage in stage {stage.name!r}: {key}", value.removeprefix("stage:"), earlier)
+            if key in (*FROM_STAGES, *FROM_FILES) and isinstance(value, str) and value.startswith("stage:"):
+                if key in FROM_FILES:
+                    raise InputError(f"stage {stage.name!r}: {key} is {value!r}; pass a file or a shipped set: no stage makes what {key} takes")
+                if value.removeprefix("stage:") not in earlier:
+                    raise UnknownNameError(f"earlier stage in stage {stage.name!r}: {key}", value.removeprefix("stage:"), earlier)
         earlier.append(stage.name)
 
 

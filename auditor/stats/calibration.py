@@ -74,10 +74,11 @@ def ece_interval(confidences: ArrayLike, correct: ArrayLike, clusters: ArrayLike
     """:func:`adaptive_ece` of confidences (N,) and correctness (N,) with an interval for the error without noise; None if N = 0.
 
     A bootstrap would add the noise of a draw to that of the data and miss a calibrated model always. ECE is the sum of B absolute gaps, each
-    bin's share of Σ(confidence − correct)/N, whose errors have the cluster-robust covariance Σ on G − 1 degrees of freedom. The lower end is
+    bin's share of Σ(confidence − correct)/N, whose errors have the cluster-robust covariance Σ on Satterthwaite's degrees of freedom, a bin's
+    variance being at least that of calibrated answers, Σ c(1 − c)/N²: few errors, or none, are no sign of precision. The lower end is
     the least multiple of the gaps found whose sum of absolute values, under errors from N(0, Σ)/√(χ²/df), reaches the value found in
     (1 − ``level``)/2 of DRAWS draws, 0 where pure noise does; the upper end is Student's t on the error of the sum at the signs found, which
-    noise in the value moves upwards. Coverage is held by simulation. ``ci`` None with fewer than two clusters or without any error.
+    noise in the value moves upwards. Coverage is held by simulation. ``ci`` None with fewer than two clusters or where nothing can vary.
     """
     confidence_N, correct_N = np.asarray(confidences, dtype=float), np.asarray(correct, dtype=float)
     n = len(confidence_N)
@@ -86,23 +87,27 @@ def ece_interval(confidences: ArrayLike, correct: ArrayLike, clusters: ArrayLike
     codes_N = cluster_codes(clusters, n)
     g = int(codes_N.max()) + 1
     gaps_GB, sizes_G = np.zeros((g, bins)), np.bincount(codes_N, minlength=g)
-    np.add.at(gaps_GB, (codes_N, _bins(confidence_N, bins)), confidence_N - correct_N)
+    bins_N = _bins(confidence_N, bins)
+    np.add.at(gaps_GB, (codes_N, bins_N), confidence_N - correct_N)
     gap_B = gaps_GB.sum(0) / n
     value = float(np.abs(gap_B).sum())
-    error_GB = (gaps_GB - sizes_G[:, None] * gap_B) / n
-    if g < 2 or np.abs(error_GB).max() <= 1e-12:
-        return Estimate(value=value, ci=None, n=n, n_clusters=g, flag="a single cluster, or no variation between clusters: no interval")
-    error_GB *= (g / (g - 1)) ** 0.5
+    error_GB = (gaps_GB - sizes_G[:, None] * gap_B) / n * (g / max(g - 1, 1)) ** 0.5
+    covariance_BB = error_GB.T @ error_GB
+    least_B = np.bincount(bins_N, weights=confidence_N * (1 - confidence_N), minlength=bins) / n**2
+    covariance_BB += np.diag(np.maximum(least_B - np.diag(covariance_BB), 0.0))
+    if g < 2 or np.trace(covariance_BB) <= 1e-24:
+        return Estimate(value=value, ci=None, n=n, n_clusters=g, flag="a single cluster, or nothing that could vary: no interval")
     df = max(satterthwaite_df(sizes_G.astype(float)), 1.0)
-    high = value + float(t_quantile(df, level)) * float(np.linalg.norm(error_GB @ np.sign(gap_B)))
-    ci = ConfidenceInterval(low=_least_ece(gap_B, error_GB, df, (1 - level) / 2, seed), high=min(high, 1.0), level=level, method="noise-corrected, t")
-    return Estimate(value=value, ci=ci, n=n, n_clusters=g)
+    signs_B = np.where(gap_B < 0, -1.0, 1.0)
+    high = value + float(t_quantile(df, level)) * float(signs_B @ covariance_BB @ signs_B) ** 0.5
+    ci = ConfidenceInterval(low=_least_ece(gap_B, covariance_BB, df, (1 - level) / 2, seed), high=min(high, 1.0), level=level, method="noise-corrected, t")
+    return Estimate(value=value, ci=ci, n=n, n_clusters=g, df=df)
 
 
-def _least_ece(gap_B: Floats, error_GB: Floats, df: float, share: float, seed: int) -> float:
+def _least_ece(gap_B: Floats, covariance_BB: Floats, df: float, share: float, seed: int) -> float:
     """The smallest θ at which the sum of |θ·gaps/Σ|gaps| + error| reaches Σ|gaps| in a ``share`` of draws, by bisection."""
     rng, value = np.random.default_rng(seed), float(np.abs(gap_B).sum())
-    scales_B, axes_BB = np.linalg.eigh(error_GB.T @ error_GB)
+    scales_B, axes_BB = np.linalg.eigh(covariance_BB)
     noise_RB = (rng.standard_normal((DRAWS, len(gap_B))) * np.sqrt(np.maximum(scales_B, 0.0))) @ axes_BB.T
     noise_RB *= np.sqrt(df / rng.chisquare(df, DRAWS))[:, None]
 

@@ -65,7 +65,9 @@ def test_ece_interval_of_noise_reaches_down_to_0_and_holds_its_value():
 
 def test_ece_interval_without_variation_or_rows():
     assert ece_interval([], []) is None
-    assert ece_interval([0.5, 0.5], [1.0, 1.0]).ci is None
+    assert ece_interval([1.0, 1.0], [1.0, 1.0]).ci is None
+    balanced = ece_interval([0.5] * 20, [1.0, 0.0] * 10)  # a gap of 0 is no certainty
+    assert balanced.value == balanced.ci.low == 0 < 0.15 < balanced.ci.high
     assert ece_interval([0.5, 0.7], [1.0, 0.0], ["a", "a"]).ci is None
 
 

@@ -90,6 +90,16 @@ def test_calibration_error(clusters, size, excess):
     assert coverage(lambda rng: ece_interval(*answers(rng, clusters, size, excess, correlation), ids, seed=1), excess, 300) >= 0.91
 
 
+@pytest.mark.parametrize(("least", "n", "excess"), [(0.95, 40, 0.0), (0.98, 100, 0.0), (0.95, 100, 0.08), (0.9, 60, 0.1)])
+def test_calibration_error_of_the_nearly_certain(least, n, excess):
+    """Nearly all answers are right: errors that are not in the data are no sign of precision."""
+    def drawn(rng):
+        confidence = rng.uniform(least, 1, n)
+        return ece_interval(confidence, (rng.random(n) < confidence - excess).astype(float), seed=1)
+
+    assert coverage(drawn, excess, 300) >= 0.91
+
+
 def test_a_bootstrap_would_miss_the_calibration_of_the_calibrated():
     def resampled(rng):
         return bootstrap_interval(answers(rng, 100, 1, 0.0, 0.0), adaptive_ece(), None, Resampling(seed=1, resamples=2000))

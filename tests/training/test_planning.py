@@ -96,6 +96,9 @@ def test_a_held_out_part_trains_nothing(recipe_of, tmp_path):
     assert whole.steps == 10
     assert held.steps is not None
     assert 0 < held.steps < 10
+    some, left = (plan(recipe_of('method = "sft"', data, "batch_size = 1", f"held_out = {share}"))[0] for share in (0.0, 0.4))
+    assert 0 < left.steps < some.steps == 10
+    assert left.tokens == pytest.approx(some.tokens * left.steps / 10, rel=0.1)  # what is held out is not looked at either
 
 
 def test_adapters_cost_less_and_long_prompts_are_refused(recipe_of, tmp_path):

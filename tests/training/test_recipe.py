@@ -49,11 +49,12 @@ def test_the_nearest_stage_and_key_are_named():
     ("reward.centring=-5.0", "centring is -5.0"), ("reward.limit=-1", "limit is -1"), ("reward.model=stage:nope", "earlier stage in stage 'reward': model"),
     ("sft.data=stage:reward", "earlier stage in stage 'sft': data"), ("ppo.max_steps=3", "set updates"), ("ppo.missing_eos_penalty=-3.0", "penalty is -3.0"),
     ('ppo.reward=[{kind="lenght"}]', "unknown reward kind 'lenght'"), ('ppo.reward=[{kind="pattern"}]', "has no pattern"),
-    ('ppo.reward=[{uri="stage:none"}]', "earlier stage in stage 'ppo': uri")])
+    ("ppo.prompts=stage:sft", "prompts is 'stage:sft'; pass a file"), ('ppo.reward=[{uri="stage:none"}]', "earlier stage in stage 'ppo': uri")])
 def test_what_a_later_stage_would_refuse_is_refused_before_the_first_has_trained(change, message):
     with pytest.raises(InputError, match=message):
         read_recipe("rlhf", [change])
     assert read_recipe("rlhf", ["ppo.model=stage:sft", 'ppo.reward=[{uri="stage:reward"}]'])
+    assert read_recipe("rlhf", ['ppo.reward=[{kind="pattern", name="stage:x", pattern="stage:[0-9]"}]'])  # a text is no stage
 
 
 def test_what_moves_no_weight_may_change_on_resume():
