@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from auditor.errors import InputError, TrainingError
+from auditor.errors import TrainingError
 from auditor.schema import Demonstration, Message, Prompt, assistant, sha256_json, to_dict, user
 from auditor.training.core.chunks import in_chunks, write_rows
+from auditor.training.core.config import check_above_0, check_from_0
 from auditor.training.core.constitution import SHIPPED, Principle, load_constitution, sample
 from auditor.training.core.held_out import proportion
 from auditor.training.core.stage import Outcome, StageRun
@@ -54,11 +55,8 @@ class Round:
 
 def check(config: Config, place: str) -> None:
     """Raise InputError where a number cannot be right."""
-    for name in ("rounds", "temperature", "max_new_tokens", "critique_tokens", "chunk"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
-    if config.limit < 0:
-        raise InputError(f"{place}: limit is {config.limit}; pass 0 or more")
+    check_above_0(config, ("rounds", "temperature", "max_new_tokens", "critique_tokens", "chunk"), place)
+    check_from_0(config, ("limit",), place)
 
 
 def drawn(principles: Sequence[Principle], seed: int, prompt: str, number: int) -> Principle:

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
-from auditor.errors import InputError
 from auditor.training.core.batch import Encoder
-from auditor.training.core.config import Optimisation
+from auditor.training.core.config import Optimisation, check_above_0, check_from_0
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_length, pair_logprobs, reference_logprobs
 from auditor.training.core.stage import Outcome, StageRun
@@ -47,10 +46,8 @@ def dpo_loss(policy_2B: tuple[torch.Tensor, torch.Tensor], reference_2B: tuple[t
 
 def check(config: Config, place: str) -> None:
     """Raise InputError where a setting cannot be right."""
-    if not config.beta > 0:
-        raise InputError(f"{place}: beta is {config.beta}; pass a number above 0")
-    if config.limit < 0:
-        raise InputError(f"{place}: limit is {config.limit}; pass 0 or more")
+    check_above_0(config, ("beta",), place)
+    check_from_0(config, ("limit",), place)
 
 
 def train(config: Config, run: StageRun) -> Outcome:

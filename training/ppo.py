@@ -20,6 +20,7 @@ from auditor.errors import InputError
 from auditor.schema import sha256_json
 from auditor.training.core.advantage import explained_variance, gae, masked_mean, token_rewards, whiten
 from auditor.training.core.batch import Batch, Encoder, can_share, collate, micro_batches, order
+from auditor.training.core.config import check_above_0, check_from_0
 from auditor.training.core.guard import Guard
 from auditor.training.core.importance import compare, weights_of
 from auditor.training.core.loop import fingerprint, record, restore, save
@@ -115,12 +116,8 @@ def check(config: Config, place: str, known: Sequence[str] = ()) -> None:
     for name in ("epochs", "max_steps"):
         if getattr(config, name) != getattr(Config(), name):
             raise InputError(f"{place}: {name} has no effect here; set updates (batches of completions) and ppo_epochs (passes over each)")
-    for name in ("beta", "missing_eos_penalty", "value_coefficient", "kl_limit", "no_eos_limit", "limit"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
-    for name in ("updates", "minibatch_size", "ppo_epochs", "clip", "value_clip", "kl_target", "kl_horizon", "normalise_on"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+    check_from_0(config, ("beta", "missing_eos_penalty", "value_coefficient", "kl_limit", "no_eos_limit", "limit"), place)
+    check_above_0(config, ("updates", "minibatch_size", "ppo_epochs", "clip", "value_clip", "kl_target", "kl_horizon", "normalise_on"), place)
     for name in ("gamma", "lam"):
         if not 0 < getattr(config, name) <= 1:
             raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0, at most 1")

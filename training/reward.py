@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 
 from auditor.errors import InputError
 from auditor.training.core.batch import Encoder
-from auditor.training.core.config import Optimisation
+from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.held_out import measure_scores
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
@@ -67,9 +67,7 @@ def check(config: Config, place: str) -> None:
         raise InputError(f"{place}: heads is {config.heads}; pass at least 1")
     if not 0 < config.held_out < 1:
         raise InputError(f"{place}: held_out is {config.held_out}; pass a share between 0 and 1: a reward that was not measured may not be used")
-    for name in ("limit", "penalty", "centring"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
+    check_from_0(config, ("limit", "penalty", "centring"), place)
 
 
 def train(config: Config, run: StageRun) -> Outcome:

@@ -18,6 +18,7 @@ from auditor.schema import Generation, Message, Preference, Prompt, to_dict
 from auditor.training.core.asking import Comparison, Labeller, Manner, Opinion, by_ratings, comparison_of, gold_comparison, open_labeller
 from auditor.training.core.batch import order
 from auditor.training.core.chunks import in_chunks, write_rows
+from auditor.training.core.config import check_above_0, check_from_0
 from auditor.training.core.constitution import Principle, load_constitution, sample
 from auditor.training.core.held_out import proportion
 from auditor.training.core.stage import Outcome, StageRun
@@ -63,17 +64,13 @@ class Config:
 
 def check(config: Config, place: str) -> None:
     """Raise InputError where a number cannot be right."""
-    for name in ("temperature", "max_new_tokens", "rationale_tokens", "chunk"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+    check_above_0(config, ("temperature", "max_new_tokens", "rationale_tokens", "chunk"), place)
     if config.completions < 2:
         raise InputError(f"{place}: completions is {config.completions}; pass at least 2, of which two are compared")
     if config.completions > 2 and config.ask != "rating":
         raise InputError(f"{place}: completions = {config.completions} is for ask = rating, by which the best and the worst are found; pass 2, or "
                          "set ask = rating for a labeller trained on ratings")
-    for name in ("limit", "shots"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
+    check_from_0(config, ("limit", "shots"), place)
     for name in ("preamble", "shots", "chain_of_thought"):
         if config.ask == "rating" and getattr(config, name):
             raise InputError(f"{place}: {name} = {getattr(config, name)!r} is for ask = pairwise; ratings are asked as the labeller was trained. Leave it out")

@@ -10,7 +10,7 @@ import torch
 
 from auditor.errors import InputError
 from auditor.training.core.batch import Encoded, Encoder, can_share, collate
-from auditor.training.core.config import Optimisation
+from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.weights import policy_net, save_policy
@@ -44,8 +44,7 @@ def check(config: Config, place: str) -> None:
     """Raise InputError where a setting cannot be right."""
     if not 0 <= config.held_out < 1:
         raise InputError(f"{place}: held_out is {config.held_out}; pass 0, or the share of topics to leave alone")
-    if config.limit < 0:
-        raise InputError(f"{place}: limit is {config.limit}; pass 0 or more")
+    check_from_0(config, ("limit",), place)
 
 
 def train(config: Config, run: StageRun) -> Outcome:

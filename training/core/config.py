@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -98,16 +98,23 @@ def _plain(value: Any, hint: Any, place: str) -> Any:
     return value
 
 
+def check_above_0(config: Any, names: Sequence[str], place: str) -> None:
+    """Raise InputError for the first of the named settings that is not above 0."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+
+
+def check_from_0(config: Any, names: Sequence[str], place: str) -> None:
+    """Raise InputError for the first of the named settings that is below 0."""
+    for name in names:
+        if getattr(config, name) < 0:
+            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass 0 or more")
+
+
 def check_optimisation(config: Optimisation, place: str) -> None:
     """Raise InputError where a number cannot be right."""
-    names = ("epochs", "batch_size", "micro_tokens", "lr", "max_length", "save_every", "keep", "lora_alpha", "max_grad_norm")
-    positive = {name: getattr(config, name) for name in names}
-    for name, value in positive.items():
-        if not value > 0:
-            raise InputError(f"{place}: {name} is {value}; pass a number above 0")
-    at_least = {"max_steps": config.max_steps, "lora_rank": config.lora_rank, "weight_decay": config.weight_decay, "adam_eps": config.adam_eps}
-    for name, number in at_least.items():
-        if number < 0:
-            raise InputError(f"{place}: {name} is {number}; pass 0 or more")
+    check_above_0(config, ("epochs", "batch_size", "micro_tokens", "lr", "max_length", "save_every", "keep", "lora_alpha", "max_grad_norm"), place)
+    check_from_0(config, ("max_steps", "lora_rank", "weight_decay", "adam_eps"), place)
     if not 0 <= config.warmup < 1:
         raise InputError(f"{place}: warmup is {config.warmup}; pass a share of the steps from 0 to below 1")

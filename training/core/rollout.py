@@ -12,7 +12,7 @@ from auditor.errors import InputError, ModelError, TrainingError
 from auditor.models.decode import Clock, Row, decode, uniforms
 from auditor.models.endpoint_options import check_url
 from auditor.training.core.batch import Encoded
-from auditor.training.core.config import Optimisation
+from auditor.training.core.config import Optimisation, check_above_0
 from auditor.training.core.nets import PolicyNet
 from auditor.training.core.stage import StageRun
 
@@ -39,9 +39,7 @@ class Rollouts(Optimisation):
 
 def check_rollouts(config: Rollouts, place: str) -> None:
     """Raise InputError where a setting cannot be right."""
-    for name in ("max_new_tokens", "temperature", "mismatch_limit", "rollout_concurrency", "rollout_timeout"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{place}: {name} is {getattr(config, name)}; pass a number above 0")
+    check_above_0(config, ("max_new_tokens", "temperature", "mismatch_limit", "rollout_concurrency", "rollout_timeout"), place)
     if config.importance_cap < 1:
         raise InputError(f"{place}: importance_cap is {config.importance_cap}; pass 1 or more: a lower cap would cut the weight of tokens on which all agree")
     if not config.rollout_server:
