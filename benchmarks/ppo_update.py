@@ -1,14 +1,16 @@
 """Seconds of one PPO update: ours against TRL 1.12.0's PPOTrainer, the last that has one.
 
 Both sides train SmolLM2-135M with a value network and a reward model of their own on the same prompts (shipped, of mixed length): 16 completions of at
-most 48 new tokens that may end by themselves, 4 epochs, one minibatch, float32, the same threads, no gradient checkpointing. Sides take turns in
-processes of their own; seconds are those of whole updates (rollout, reward, log-probabilities, epochs), the first of each process left out.
+most 48 new tokens that may end by themselves, 4 epochs, one minibatch, the same threads, no gradient checkpointing. Sides take turns in processes of
+their own; seconds are those of whole updates (rollout, reward, log-probabilities, epochs), the first of each process left out. bfloat16 is autocast over
+float32 weights on both sides. The share of the machine is the floating-point work of an update of all 48 tokens over what the machine's own matrix
+product would do in its seconds.
 
-    make bench-ppo-env && python benchmarks/ppo_update.py                  # full fine-tuning, float32, both sides
-    python benchmarks/ppo_update.py --variant shared --variant lora        # our other variants, beside it
-    python benchmarks/ppo_update.py --bf16                                  # both sides in bfloat16 where the processor has it
+    make bench-ppo-env && python benchmarks/ppo_update.py                                 # full fine-tuning, float32, both sides
+    python benchmarks/ppo_update.py --variant separate --variant shared --variant lora    # our other variants, beside it
+    python benchmarks/ppo_update.py --precision float32 --precision bfloat16              # both sides in both, where the processor has bfloat16
 
-Worked example of a line:  ours separate float32   41.2 s an update   (3 updates; rollout 4.1, reward 0.9, log-probabilities 3.8, epochs 32.4)
+Worked example of a line:  ours separate float32   41.2 s an update   (2 updates: 41.0, 41.4; rollout 4.1, reward 0.9, logprobs 3.8, update 32.4)
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-GFLOP_A_TOKEN = 0.27  # 2 × 135 million weights, one forward pass
+TFLOP = 9.5  # one update of 16 × 48 tokens with a value network of its own: forward and backward passes, 2 and 4 operations a weight and token
+PRECISIONS = ("float32", "bfloat16")
 
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +69,9 @@ def theirs(job: dict[str, Any]) -> dict[str, Any]:
     given = {"model": str(resolve("smollm2").folder), "prompts": prompts, "updates": job["updates"] + 1, "threads": job["threads"], "bf16": job["bf16"]}
     del engine, encoder
     command = [job["python"], "-W", "ignore", str(ROOT / "benchmarks" / "_trl_ppo.py"), json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # TRL 1.12.0 hands its bf16 option to no one: the variable is how accelerate hears of it.
+    environment = os.environ | ({"ACCELERATE_MIXED_PRECISION": "bf16"} if job["bf16"] else {})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"TRL failed:\n{done.stderr[-2000:]}")
     return {"seconds": json.loads(done.stdout.strip().splitlines()[-1])["seconds"][1:]}
@@ -108,7 +113,7 @@ def main() -> None:
     reader.add_argument("--updates", type=int, default=2)
     reader.add_argument("--threads", type=int, default=os.cpu_count() or 2)
     reader.add_argument("--variant", action="append", choices=["separate", "shared", "lora"])
-    reader.add_argument("--bf16", action="store_true")
+    reader.add_argument("--precision", action="append", choices=PRECISIONS, help="float32 by default")
     reader.add_argument("--peer", default=str(ROOT / ".venv-ppo" / "bin" / "python"))
     reader.add_argument("--rounds", type=int, default=1, help="how often the sides take turns")
     reader.add_argument("--side")
@@ -117,24 +122,30 @@ def main() -> None:
     if asked.side:
         print(json.dumps({"ours": ours, "theirs": theirs}[asked.side](json.loads(asked.job))))
         return
-    job = {"updates": asked.updates, "threads": asked.threads, "bf16": asked.bf16, "python": asked.peer, "variant": "separate"}
-    kind = "bfloat16" if asked.bf16 else "float32"
-    rate = matmul_rate(asked.threads, asked.bf16)
-    print(f"matrix product {rate:.0f} GFLOP/s, {asked.threads} threads, {kind}", flush=True)
-    means: dict[str, list[float]] = {}
+    job = {"updates": asked.updates, "threads": asked.threads, "python": asked.peer}
+    precisions, variants = asked.precision or ["float32"], asked.variant or ["separate"]
+    rates = {kind: matmul_rate(asked.threads, kind == "bfloat16") for kind in precisions}
+    print(f"matrix product {', '.join(f'{rate:.0f} GFLOP/s in {kind}' for kind, rate in rates.items())}; {asked.threads} threads", flush=True)
+    taken: dict[tuple[str, str], list[float]] = {}
     for _ in range(asked.rounds):
-        for variant in asked.variant or ["separate"]:
-            found = side("ours", job | {"variant": variant})
-            means.setdefault(f"ours {variant}", []).append(line(f"ours {variant} {kind}", found))
-        if Path(asked.peer).exists():
-            means.setdefault("TRL", []).append(line(f"TRL 1.12.0 {kind}", side("theirs", job)))
-    if "TRL" not in means:
+        for kind in precisions:
+            given = job | {"bf16": kind == "bfloat16"}
+            for variant in variants:
+                taken.setdefault((variant, kind), []).append(line(f"ours {variant} {kind}", side("ours", given | {"variant": variant})))
+            if Path(asked.peer).exists():
+                taken.setdefault(("TRL", kind), []).append(line(f"TRL 1.12.0 {kind}", side("theirs", given)))
+    mean = {what: sum(seconds) / len(seconds) for what, seconds in taken.items()}
+    for kind in precisions:
+        for variant in variants:
+            if ("TRL", kind) in mean:
+                print(f"TRL / ours {variant}, {kind}: {mean['TRL', kind] / mean[variant, kind]:.2f} x")
+        if "separate" in variants:
+            print(f"share of the machine, ours separate, {kind}: {1000 * TFLOP / rates[kind] / mean['separate', kind]:.2f}")
+    if len(set(precisions)) > 1:
+        for variant in variants:
+            print(f"ours {variant}, float32 / bfloat16: {mean[variant, 'float32'] / mean[variant, 'bfloat16']:.2f} x")
+    if not Path(asked.peer).exists():
         print(f"no TRL at {asked.peer}: make bench-ppo-env installs it")
-        return
-    peer = sum(means["TRL"]) / len(means["TRL"])
-    for name, values in means.items():
-        if name != "TRL":
-            print(f"TRL / {name}: {peer / (sum(values) / len(values)):.2f} x")
 
 
 if __name__ == "__main__":

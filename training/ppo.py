@@ -25,7 +25,7 @@ from auditor.training.core.guard import Guard
 from auditor.training.core.importance import compare, weights_of
 from auditor.training.core.loop import fingerprint, record, restore, save
 from auditor.training.core.nets import PolicyNet, SharedNet
-from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Reference, Rules, encoded_prompts
+from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Pass, Reference, Rules, encoded_prompts
 from auditor.training.core.optimise import Stepper
 from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, check_parts, described, open_rewards, refuse_unvalidated
 from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler
@@ -143,7 +143,7 @@ def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = 
     stepper = Stepper(net, config, config.updates * config.ppo_epochs * math.ceil(config.batch_size / config.minibatch_size), run.world)
     rules = Rules(sampling=Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens), parts=config.reward,
                   missing_eos=config.missing_eos, penalty=config.missing_eos_penalty, budget=config.micro_tokens, seed=run.seed, stage=run.name)
-    collector = Collector(engine, prompts, opened, rules, run.world)
+    collector = Collector(engine, prompts, opened, rules, stepper)
     _updates(config, run, Actors(stepper=stepper, reference=reference, collector=collector, sampler=sampler))
     sampler.close()
     target = run.folder / "model"
@@ -229,8 +229,11 @@ def _warn_of_unfinished(config: Config, run: StageRun, whose: str, share: float)
 
 
 def _looker(config: Config, actors: Actors) -> Callable[[Batch], tuple[torch.Tensor, ...]]:
+    # Where the first step takes all rows at once, its forward pass is this one, weight for weight: it need not be computed twice.
+    alike = config.minibatch_size >= config.batch_size and actors.stepper.net is actors.stepper.plain
+
     def look(batch: Batch) -> tuple[torch.Tensor, ...]:
-        with actors.stepper.computing():
+        with torch.set_grad_enabled(alike and batch.tokens <= config.micro_tokens), actors.stepper.computing():
             logprobs, values, entropies = actors.stepper.plain(batch, config.temperature, True)
             return logprobs, values, actors.reference.logprobs(batch, config.temperature), entropies
 
@@ -254,7 +257,8 @@ def _update(config: Config, run: StageRun, actors: Actors, given: tuple[Experien
         shuffled = order(len(experience.rows), run.seed, (update << 8) + epoch + 1)
         for start in range(0, len(shuffled), config.minibatch_size):
             chosen = shuffled[start:start + config.minibatch_size]
-            found, norm, count = _minibatch(config, actors.stepper, experience, (chosen, whitened, returns, weights))
+            first = experience.first if epoch == 0 and len(chosen) == len(experience.rows) else None
+            found, norm, count = _minibatch(config, actors.stepper, experience, (chosen, whitened, returns, weights), first)
             norms.append(norm)
             tokens += count
             for name, value in found.items():
@@ -271,27 +275,33 @@ def _update(config: Config, run: StageRun, actors: Actors, given: tuple[Experien
 
 
 def _minibatch(config: Config, stepper: Stepper, experience: Experience,
-               given: tuple[Sequence[int], torch.Tensor, torch.Tensor, torch.Tensor | None]) -> tuple[dict[str, float], float, int]:
-    """One optimiser step on the rows ``chosen``: its statistics summed over tokens, the gradient's norm, and the number of tokens."""
+               given: tuple[Sequence[int], torch.Tensor, torch.Tensor, torch.Tensor | None], first: Pass | None = None) -> tuple[dict[str, float], float, int]:
+    """One optimiser step on the rows ``chosen``: its statistics summed over tokens, the gradient's norm, and the number of tokens.
+
+    ``first`` is the forward pass over these rows, where it has been made.
+    """
     chosen, advantages, returns, weights = given
     count = int(experience.mask[chosen].sum())
     sums: dict[str, float] = {}
 
     def compute(places: Sequence[int], share: float) -> torch.Tensor:
-        rows = [experience.rows[place] for place in places]
-        batch = collate(rows, advantages.device, share=experience.share)
-        width = batch.completion_mask.shape[1]
-        old, values, gains, targets = (part[list(places), :width] for part in (experience.old, experience.values, advantages, returns))
-        logprobs, predicted, _ = stepper.net(batch, config.temperature, False)
-        weighed = None if weights is None else weights[list(places), :width]
-        loss, statistics = policy_loss(logprobs, old, gains, batch.completion_mask, config.clip, weighed)
-        fit, more = value_loss(predicted, values, targets, batch.completion_mask, config.value_clip)
+        if first is None:
+            batch = collate([experience.rows[place] for place in places], advantages.device, share=experience.share)
+            logprobs, predicted, _ = stepper.net(batch, config.temperature, False)
+        else:
+            logprobs, predicted = first.logprobs, first.values
+        old, values, gains, targets, mask = (part[list(places), :logprobs.shape[1]] for part in (
+            experience.old, experience.values, advantages, returns, experience.mask))
+        weighed = None if weights is None else weights[list(places), :logprobs.shape[1]]
+        loss, statistics = policy_loss(logprobs, old, gains, mask, config.clip, weighed)
+        fit, more = value_loss(predicted, values, targets, mask, config.value_clip)
         total = loss + config.value_coefficient * fit
         for name, value in {"loss": total, "policy_loss": loss, "value_loss": fit, **statistics, **more}.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach()) * share
         return total * share / count
 
-    groups = stepper.world.in_step(micro_batches(stepper.world.share(chosen), lambda place: experience.rows[place].length, config.micro_tokens), chosen[:1])
+    cut = micro_batches(stepper.world.share(chosen), lambda place: experience.rows[place].length, config.micro_tokens) if first is None else [first.places]
+    groups = stepper.world.in_step(cut, chosen[:1])
     stepper.accumulate([lambda group=group: compute(*group) for group in groups])
     norm = stepper.step()
     return stepper.world.total(sums), norm, count

@@ -13,6 +13,7 @@ from auditor.errors import InputError, TrainingError, UnknownNameError
 from auditor.models.decode import Clock, option_logprobs
 from auditor.models.resolve import EngineOptions, open_model
 from auditor.schema import user
+from auditor.training.core import nets
 from auditor.training.core.batch import Encoded, Encoder, can_share, collate, micro_batches, order
 from auditor.training.core.checkpoint import Checkpoints
 from auditor.training.core.config import Optimisation, build
@@ -115,6 +116,24 @@ def test_temperature_divides_the_logits(engine):
         logits = engine.model(torch.tensor([[*row.prompt, *row.completion]])).logits[0, len(row.prompt) - 1:-1]
     expected = torch.log_softmax(logits / 0.7, -1).gather(-1, torch.tensor(row.completion)[:, None])[:, 0]
     torch.testing.assert_close(PolicyNet(engine.model)(collate([row]), 0.7)[0][0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_token_log_probabilities_and_their_gradient_are_those_of_plain_operations(dtype, temperature):
+    generator = torch.Generator().manual_seed(0)
+    count = 2 * nets.ROWS + 7
+    given = torch.randn((count, 50), generator=generator).mul(4).to(dtype)
+    tokens, weights = torch.randint(50, (count,), generator=generator), torch.randn(count, generator=generator)
+    plain, ours = given.clone().requires_grad_(), given.clone().requires_grad_()
+    expected = torch.log_softmax(plain.float() / temperature, -1)[torch.arange(count), tokens]
+    found = nets._Logprobs.apply(ours, tokens, temperature)
+    torch.testing.assert_close(found, expected)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    assert ours.grad.dtype == dtype
+    torch.testing.assert_close(ours.grad, plain.grad)
+    assert nets._Logprobs.apply(ours[:0], tokens[:0], temperature).shape == (0,)
 
 
 def test_scores_are_read_at_the_last_real_token(engine):

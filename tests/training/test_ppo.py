@@ -10,7 +10,7 @@ import torch
 
 from auditor.errors import InputError, TrainingError
 from auditor.training import ppo
-from auditor.training.core import rewards
+from auditor.training.core import nets, rewards, rollout
 from auditor.training.core.batch import Encoded
 from auditor.training.core.config import Optimisation
 from auditor.training.core.guard import Guard
@@ -83,6 +83,40 @@ def test_before_the_first_step_nothing_has_moved(tiny_checkpoint, tmp_path, prom
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-4)
     assert steps[1]["kl_k3"] > 0
     assert steps[0]["approx_kl"] > steps[0]["first/approx_kl"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"gradient_checkpointing": True}])
+def test_the_first_step_on_all_rows_takes_the_pass_that_looked_at_them(tiny_checkpoint, tmp_path, prompts, monkeypatch, changes):
+    passes = []
+    forward = nets._token_logprobs
+    monkeypatch.setattr(nets, "_token_logprobs", lambda *given: passes.append(given) or forward(*given))
+    once = train(tmp_path / "once", tiny_checkpoint, prompts, updates=3, ppo_epochs=2, **changes)[1]
+    fewer = len(passes)
+    looker = ppo._looker
+    monkeypatch.setattr(ppo, "_looker", lambda *given: torch.no_grad()(lambda batch: tuple(part.detach() for part in looker(*given)(batch))))
+    twice = train(tmp_path / "twice", tiny_checkpoint, prompts, updates=3, ppo_epochs=2, **changes)[1]
+    assert len(passes) - fewer == fewer + 3  # one more for each update
+    for mine, theirs in zip(once, twice, strict=True):
+        for name in ("loss", "policy_loss", "value_loss", "approx_kl", "kl", "gradient_norm", "reward/even"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 arithmetic")
+def test_in_bfloat16_completions_are_written_in_it_and_rewards_are_not(tiny_checkpoint, tmp_path, prompts, monkeypatch):
+    written, judged = [], []
+    decode = rollout.decode
+    monkeypatch.setattr(rollout, "decode", lambda *given: written.append(torch.is_autocast_enabled("cpu")) or decode(*given))
+
+    def reward(episodes):
+        judged.append(torch.is_autocast_enabled("cpu"))
+        return even(episodes)
+
+    _, steps = train(tmp_path, tiny_checkpoint, prompts, updates=12, beta=0.0, dtype="bfloat16", rewards={"even": reward})
+    assert len(written) == len(judged) == 13  # once for the scale
+    assert all(written)
+    assert not any(judged)
+    assert steps[-1]["reward/even"] > steps[0]["reward/even"] + 0.1
+    assert all(step["first/ratio"] == pytest.approx(1, abs=1e-5) for step in steps)
 
 
 def test_resumes_to_the_same_losses(tiny_checkpoint, tmp_path, prompts):

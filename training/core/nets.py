@@ -18,6 +18,7 @@ from auditor.errors import InputError
 from auditor.training.core.batch import Batch
 
 CHUNK = 2048  # completion tokens whose logits exist at once where no gradient is wanted
+ROWS = 64  # of logits that are worked on at once: they and what is made of them fit into a processor's caches
 
 
 def read(lm: Any, batch: Batch) -> torch.Tensor:
@@ -52,21 +53,48 @@ class PolicyNet(_OnModel):
         return _padded(logprobs, batch), None if entropies is None else _padded(entropies, batch)
 
 
+class _Logprobs(torch.autograd.Function):
+    """log softmax(logits_NV / temperature) at one token a row, (N,) in float32, and its gradient, (onehot − softmax) / temperature.
+
+    Written out because of what lies between: plain operations make five arrays of the logits' size on the way, each too large for any cache. Here
+    only the logits themselves are kept, in the type that they have, and a few rows at a time are worked on.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
+        normaliser = torch.cat([torch.logsumexp(part.float() / temperature, -1) for part in logits.split(ROWS)]) if len(logits) else logits.new_empty(0).float()
+        ctx.save_for_backward(logits, tokens, normaliser)
+        ctx.temperature = temperature
+        return logits.gather(-1, tokens[:, None])[:, 0].float() / temperature - normaliser
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        logits, tokens, normaliser = ctx.saved_tensors
+        scaled = gradients[0] / ctx.temperature
+        found = torch.empty_like(logits)
+        for start in range(0, len(logits), ROWS):
+            rows = slice(start, start + ROWS)
+            part = (logits[rows].float() / ctx.temperature).sub_(normaliser[rows, None]).exp_().mul_(-scaled[rows, None])
+            found[rows] = part.scatter_add_(-1, tokens[rows, None], scaled[rows, None])
+        return found, None, None
+
+
 def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor, how: tuple[float, bool]) -> tuple[torch.Tensor, torch.Tensor | None]:
     temperature, wanted = how
     size = len(states) if torch.is_grad_enabled() else CHUNK
     values, entropies = [], []
     for start in range(0, max(1, len(states)), max(1, size)):
-        logits = head(states[start:start + size]).float()
-        if temperature != 1.0:
-            logits = logits / temperature
-        normaliser = torch.logsumexp(logits, -1)
-        values.append(logits.gather(-1, tokens[start:start + size, None])[:, 0] - normaliser)
+        logits = head(states[start:start + size])
+        values.append(_Logprobs.apply(logits, tokens[start:start + size], temperature))
         if wanted:
             with torch.no_grad():
-                probabilities = torch.softmax(logits, -1)
-                entropies.append(normaliser - (probabilities * logits).sum(-1))
+                entropies += [_entropies(part.float() / temperature) for part in logits.split(ROWS)]
     return torch.cat(values), torch.cat(entropies) if wanted else None
+
+
+def _entropies(logits: torch.Tensor) -> torch.Tensor:
+    """Entropy of each row's distribution, nats."""
+    return torch.logsumexp(logits, -1) - (torch.softmax(logits, -1) * logits).sum(-1)
 
 
 def _padded(values: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -9,7 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from auditor.errors import AuditorError, InputError, TrainingError
 from auditor.schema import Message, Prompt
 from auditor.training.core.batch import Batch, Encoded, Encoder, can_share, collate, micro_batches, order
 from auditor.training.core.nets import PolicyNet, ScalarNet
+from auditor.training.core.optimise import Stepper
 from auditor.training.core.rewards import Episode, Part, Reward, Scale, combine, scales, score
 from auditor.training.core.rollout import Sampled, Sampler, Sampling, ended
 from auditor.training.core.world import World
@@ -62,10 +63,20 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A pass over all rows whose gradient can still be taken: log-probabilities and values (N, C), the rows as ``places`` of the experience names them."""
+
+    places: tuple[int, ...]
+    logprobs: torch.Tensor
+    values: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
     """N scored completions. Tensors are (N, C), 0 beyond the mask; ``scores`` (N,) is the reward; ``share`` as in :func:`collate`.
 
-    ``sampler`` are the log-probabilities by whoever drew the completions, None where it was the policy itself.
+    ``sampler`` are the log-probabilities by whoever drew the completions, None where it was the policy itself. ``first`` is the pass that ``old``
+    and ``values`` come from, where it was made with its gradient and left out no row.
     """
 
     rows: tuple[Encoded, ...]
@@ -76,6 +87,7 @@ class Experience:
     entropy: torch.Tensor
     scores: torch.Tensor
     sampler: torch.Tensor | None = None
+    first: Pass | None = None
     share: bool = False
     statistics: Mapping[str, float] = field(default_factory=dict)
 
@@ -101,11 +113,15 @@ def prompts_at(count: int, seed: int, update: int, size: int) -> list[tuple[int,
 
 
 class Collector:
-    """Draws prompts, completions and scores. ``prompts`` are (id, messages, tokens)."""
+    """Draws prompts, completions and scores. ``prompts`` are (id, messages, tokens).
+
+    Completions are written in ``stepper``'s type, as they are trained on; rewards are computed as their own models were measured, in float32.
+    """
 
     def __init__(self, engine: Any, prompts: Sequence[tuple[str, tuple[Message, ...], tuple[int, ...]]], rewards: Mapping[str, Reward],
-                 rules: Rules, world: World) -> None:
-        self.engine, self.prompts, self.rewards, self.rules, self.world = engine, prompts, rewards, rules, world
+                 rules: Rules, stepper: Stepper) -> None:
+        self.engine, self.prompts, self.rewards, self.rules = engine, prompts, rewards, rules
+        self.computing, self.world = stepper.computing, stepper.world
         self.how: dict[str, Scale] = {}
         self.share = can_share(engine.model.config)
 
@@ -128,7 +144,8 @@ class Collector:
         scored: dict[str, list[float | None]] = {}
         wrote, problem = 0.0, None
         try:
-            rows = sampler([(name, tokens) for name, _, tokens in mine], self.rules.sampling, self.rules.seed)
+            with self.computing():
+                rows = sampler([(name, tokens) for name, _, tokens in mine], self.rules.sampling, self.rules.seed)
             wrote = time.perf_counter()
             scored = score(self.rewards, [self._episode(item[1], row) for item, row in zip(mine, rows, strict=True)])
         except AuditorError as error:
@@ -147,7 +164,8 @@ class Collector:
         return [(f"{self.rules.stage}|{name}|{epoch}", messages, tokens) for epoch, (name, messages, tokens) in chosen]
 
     def collect(self, update: int, size: int, sampler: Sampler, look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> Experience:
-        """One update's experience. ``look(batch)`` gives log-probabilities, values, reference log-probabilities and entropies, each (B, C).
+        """One update's experience. ``look(batch)`` gives log-probabilities, values, reference log-probabilities and entropies, each (B, C); where it
+        gives the first two with their gradient and all rows are in one batch, the experience keeps them.
 
         Completions whose reward cannot tell are left out and counted. Raises TrainingError where none is left.
         """
@@ -156,7 +174,7 @@ class Collector:
         rows, scored, wrote = self._written(mine, sampler)
         totals = combine(self.rules.parts, scored, self.how)
         judged = time.perf_counter()
-        seen = self._look(rows, look)
+        seen, first = self._look(rows, look)
         looked = time.perf_counter()
         together = self.world.gather(list(zip(rows, totals, seen, strict=True)))
         components = {name: self.world.gather(values) for name, values in scored.items()}
@@ -165,16 +183,21 @@ class Collector:
             raise TrainingError(f"the reward could not score any of the {len(together)} completions of update {update + 1}; "
                                 "pass prompts that it can judge")
         seconds = {"seconds_rollout": wrote - started, "seconds_reward": judged - wrote, "seconds_logprobs": looked - judged}
-        return self._assemble(kept, len(together) - len(kept), components, seconds)
+        experience = self._assemble(kept, len(together) - len(kept), components, seconds)
+        return replace(experience, first=first) if len(kept) == len(rows) else experience
 
-    @torch.no_grad()
-    def _look(self, rows: Sequence[Encoded], look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> list[list[torch.Tensor]]:
-        found: dict[str, list[torch.Tensor]] = {}
-        for group in micro_batches(rows, lambda row: row.length, 2 * self.rules.budget):
-            parts = look(collate(group, self.world.device, share=self.share))
-            for index, row in enumerate(group):
-                found[row.id] = [part[index, :len(row.completion)].float().cpu() for part in parts]
-        return [found[row.id] for row in rows]
+    def _look(self, rows: Sequence[Encoded], look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> tuple[list[list[torch.Tensor]], Pass | None]:
+        """What ``look`` says of each of this rank's rows; and the pass itself, where there was one with its gradient."""
+        found: dict[int, list[torch.Tensor]] = {}
+        first = None
+        groups = micro_batches(range(len(rows)), lambda place: rows[place].length, 2 * self.rules.budget)
+        for group in groups:
+            parts = look(collate([rows[place] for place in group], self.world.device, share=self.share))
+            if len(groups) == 1 and parts[0].requires_grad:
+                first = Pass(places=tuple(group), logprobs=parts[0], values=parts[1])
+            for index, place in enumerate(group):
+                found[place] = [part[index, :len(rows[place].completion)].detach().float().cpu() for part in parts]
+        return [found[place] for place in range(len(rows))], first
 
     def _assemble(self, kept: Sequence[tuple[Encoded, float, list[torch.Tensor]]], unscored: int,
                   components: Mapping[str, Sequence[float | None]], seconds: Mapping[str, float]) -> Experience:

@@ -13,7 +13,7 @@ import torch
 from auditor.errors import InputError, TrainingError
 from auditor.schema import Message
 from auditor.training.core.asking import merged_from
-from auditor.training.core.batch import Encoded, Encoder, collate, micro_batches
+from auditor.training.core.batch import Encoded, Encoder, can_share, collate, micro_batches
 from auditor.training.core.held_out import above_chance
 from auditor.training.core.scoring import aggregate
 from auditor.training.core.stage import StageRun
@@ -138,6 +138,7 @@ class ModelReward:
         self.uri, self.budget = uri, budget
         self.engine, self.net, self.facts = load_reward(run, uri)
         self.encoder = Encoder(self.engine, self.engine.context)
+        self.share = can_share(self.engine.model.config)
 
     def __call__(self, episodes: Sequence[Episode]) -> list[float | None]:
         # An unfinished completion is read as it stands: the score sits at its last token, whatever that is.
@@ -154,7 +155,8 @@ class ModelReward:
         """Aggregated score of each row, in order."""
         found: dict[str, float] = {}
         for group in micro_batches(rows, lambda row: row.length, self.budget):
-            values = aggregate(self.net(collate(group, self.engine.device)), self.facts.get("aggregate", "mean"), float(self.facts.get("penalty", 1.0)))
+            scores = self.net(collate(group, self.engine.device, share=self.share))
+            values = aggregate(scores, self.facts.get("aggregate", "mean"), float(self.facts.get("penalty", 1.0)))
             found.update({row.id: float(value) for row, value in zip(group, values, strict=True)})
         return [found[row.id] for row in rows]
 
