@@ -194,6 +194,9 @@ def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequenc
     for work, passes, heads in ((looked, 1.0, 2), (trained, _factor(config), 1)):  # policy and reference, then the policy alone, project
         flops += passes * (sizes.forward(heads * work.tokens, heads * work.projected) + (networks - 1) * sizes.forward(work.tokens, 0))
     tokens = count * row * (writes + models) + looked.tokens * (1 + networks) + trained.tokens * networks
+    if config.minibatch_size >= config.batch_size and looked.largest[0] <= config.micro_tokens:  # the look is the first step's pass, too
+        flops -= sizes.forward(looked.tokens, looked.projected) + (networks - 1) * sizes.forward(looked.tokens, 0)
+        tokens -= looked.tokens * networks
     steps = config.updates * config.ppo_epochs * math.ceil(config.batch_size / config.minibatch_size)
     copies = networks + models + (0 if config.lora_rank else 1)
     return {"steps": steps, "tokens": round(tokens), "flops": flops, "bytes": _memory(config, sizes, (copies, networks), trained.largest)}

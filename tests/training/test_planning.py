@@ -76,10 +76,11 @@ def test_a_model_that_does_not_share_beginnings_reads_more(recipe_of, tmp_path, 
     assert shared.flops < alone.flops
 
 
-def test_the_looks_and_passes_of_ppo_are_those_of_the_training(recipe_of, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cut", [("minibatch_size = 5", "micro_tokens = 128"), ("minibatch_size = 12", "micro_tokens = 1024")])
+def test_the_looks_and_passes_of_ppo_are_those_of_the_training(recipe_of, tmp_path, monkeypatch, cut):
     """Without an end of sequence all completions have their full length, as the plan takes them."""
-    recipe = recipe_of('method = "ppo"', 'prompts = "' + str(tmp_path / "pairs.jsonl") + '"', "updates = 2", "batch_size = 12", "minibatch_size = 5",
-                       "ppo_epochs = 2", "micro_tokens = 128", "max_new_tokens = 6", "normalise_on = 4", "entropy_floor = 0.0",
+    recipe = recipe_of('method = "ppo"', 'prompts = "' + str(tmp_path / "pairs.jsonl") + '"', "updates = 2", "batch_size = 12", *cut,
+                       "ppo_epochs = 2", "max_new_tokens = 6", "normalise_on = 4", "entropy_floor = 0.0",
                        "[[stage.reward]]", 'kind = "length"')
     (planned,) = plan(recipe)
     counted, written = [], []
