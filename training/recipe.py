@@ -24,7 +24,7 @@ FREE = ("on_divergence", "save_every", "keep", "mismatch_limit", "rollout_concur
 SERVED = ("rollout_server", "importance", "importance_cap")  # decide something only where a server writes the rollouts, and then not where it stands
 FROM_STAGES = ("model", "data", "mix", "labeller", "uri", "against")  # settings that may name what an earlier stage made
 FROM_FILES = ("prompts", "gold", "constitution")
-KEYS = ("title", "about", "model", "seed", "stage")
+KEYS = ("title", "about", "model", "seed", "dtype", "stage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,7 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """A shipped recipe by name, or a TOML file by path, with ``key=value`` changes applied.
 
     A change is ``seed=1``, ``model=./checkpoint``, or ``STAGE.key=value`` for a setting of one stage; values are TOML, bare words are strings.
+    ``dtype`` is that of every stage that trains and names none of its own.
     Raises UnknownNameError for an unknown recipe, stage, method or key (naming the nearest), InputError for anything malformed.
     """
     table = _table(name)
@@ -92,7 +93,8 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     stages = table.get("stage")
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
         raise InputError(f"recipe {name!r} has no stages; add at least one [[stage]] with a method")
-    built = tuple(_stage(stage, name) for stage in stages)
+    shared = {"dtype": table["dtype"]} if "dtype" in table else {}
+    built = tuple(_stage(stage, name, shared) for stage in stages)
     names = [stage.name for stage in built]
     twice = next((item for item in names if names.count(item) > 1), None)
     if twice:
@@ -158,14 +160,17 @@ def _stage_name(table: Mapping[str, Any]) -> str:
     return str(table.get("name") or table.get("method") or "")
 
 
-def _stage(table: Mapping[str, Any], recipe: str) -> Stage:
+def _stage(table: Mapping[str, Any], recipe: str, shared: Mapping[str, Any]) -> Stage:
+    """``shared``: settings of every stage that trains and has none of its own."""
     name = _stage_name(table)
     if not table.get("method"):
         raise InputError(f"recipe {recipe!r}: a stage has no method; known: {', '.join(methods())}")
     if not NAME.fullmatch(name):
         raise InputError(f"recipe {recipe!r}: {name!r} is no name for a stage: it names a folder; pass letters, digits, dots, dashes and underscores")
     place = f"stage {name!r}"
-    config = build(method(str(table["method"])).Config, {key: value for key, value in table.items() if key not in ("name", "method")}, place)
+    kind = method(str(table["method"])).Config
+    given = {key: value for key, value in table.items() if key not in ("name", "method")}
+    config = build(kind, {**shared, **given} if issubclass(kind, Optimisation) else given, place)
     if isinstance(config, Optimisation):
         check_optimisation(config, place)
     own = getattr(method(str(table["method"])), "check", None)

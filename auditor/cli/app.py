@@ -232,8 +232,8 @@ def engines(
                     "`auditor train rlhf --dry-run` · `auditor train rlhf --resume`. Exit codes: 0 trained, 2 bad input, 3 training failed, 130 interrupted.")
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `auditor recipes`) or a TOML file.")],
-    change: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: seed=1, model=./checkpoint, or STAGE.key=value; repeat for several.",
-                                                     metavar="KEY=VALUE")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: seed=1, model=./checkpoint, dtype=bfloat16, or "
+                                                                                      "STAGE.key=value; repeat for several.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder for checkpoints; trained/RECIPE by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan: data, steps, tokens, memory, expected time.")] = False,

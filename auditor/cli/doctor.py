@@ -60,7 +60,14 @@ def _memory() -> Check:
 
 
 def _accelerator() -> Check:
-    return "accelerator", True, str(environment.hardware().get("gpu", "none: the processor is used, in float32"))
+    gpu = environment.hardware().get("gpu")
+    if gpu is None:
+        import torch
+
+        half = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        more = "it has bfloat16 arithmetic: train --set dtype=bfloat16" if half else "it has no bfloat16 arithmetic"
+        return "accelerator", True, f"none: the processor is used, in float32; {more}"
+    return "accelerator", True, str(gpu)
 
 
 def _browser() -> Check:

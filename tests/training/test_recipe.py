@@ -61,3 +61,12 @@ def test_what_moves_no_weight_may_change_on_resume():
     plain = read_recipe("rlhf")
     assert read_recipe("rlhf", ["ppo.on_divergence=continue", "ppo.save_every=1", "ppo.keep=9"]).hash == plain.hash
     assert read_recipe("rlhf", ["ppo.beta=0.1"]).hash != plain.hash
+
+
+def test_a_recipes_dtype_is_that_of_every_stage_that_names_none():
+    changed = read_recipe("rlaif", ["dtype=bfloat16", "ppo.dtype=float32"])
+    found = {stage.name: getattr(stage.config, "dtype", None) for stage in changed.stages}
+    assert found == {"labeller": "bfloat16", "sft": "bfloat16", "rlaif": None, "reward": "bfloat16", "ppo": "float32"}
+    assert read_recipe("rlaif", ["dtype=float32"]).hash == read_recipe("rlaif").hash != changed.hash
+    with pytest.raises(InputError, match="half"):
+        read_recipe("rlhf", ["dtype=half"])
