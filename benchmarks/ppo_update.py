@@ -3,8 +3,9 @@
 Both sides train SmolLM2-135M with a value network and a reward model of their own on the same prompts (shipped, of mixed length): 16 completions of at
 most 48 new tokens that may end by themselves, 4 epochs, one minibatch, the same threads, no gradient checkpointing. Sides take turns in processes of
 their own; seconds are those of whole updates (rollout, reward, log-probabilities, epochs), the first of each process left out. bfloat16 is autocast over
-float32 weights on both sides. The share of the machine is the floating-point work of an update of all 48 tokens over what the machine's own matrix
-product would do in its seconds.
+float32 weights: on TRL's side as accelerate's mixed precision gives it, for the epochs (it writes completions and asks reference and reward in float32), on
+ours for all but the reward. Our share of the machine is the work that `auditor train --dry-run` counts for an update, all completions at 48 tokens,
+over what the machine's own matrix product does in the same seconds.
 
     make bench-ppo-env && python benchmarks/ppo_update.py                                 # full fine-tuning, float32, both sides
     python benchmarks/ppo_update.py --variant separate --variant shared --variant lora    # our other variants, beside it
@@ -26,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-TFLOP = 9.5  # one update of 16 × 48 tokens with a value network of its own: forward and backward passes, 2 and 4 operations a weight and token
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -40,6 +40,8 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     from auditor.training.core.stage import StageRun
     from auditor.training.core.weights import save_reward, scalar_net
     from auditor.training.core.world import World
+    from auditor.training.planning import plan
+    from auditor.training.recipe import Recipe, Stage
 
     torch.set_num_threads(job["threads"])
     with tempfile.TemporaryDirectory() as name:
@@ -50,9 +52,10 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         config = ppo.Config(model="smollm2", reward=(Part(uri=str(Path(name) / "reward")),), updates=job["updates"] + 1, normalise_on=1, save_every=1000,
                             allow_unvalidated_reward=True, dtype="bfloat16" if job["bf16"] else "float32", limit=160, **more)
         ppo.train(config, run)
+        (planned,) = plan(Recipe(name="ppo", title="ppo", model="smollm2", seed=0, stages=(Stage(name="ppo", method="ppo", config=config),)))
         steps = read_steps(Path(name) / "steps.jsonl")[1:]
     parts = ("seconds_rollout", "seconds_reward", "seconds_logprobs", "seconds_update")
-    return {"seconds": [sum(step[part] for part in parts) for step in steps], "length": [step["length"] for step in steps],
+    return {"seconds": [sum(step[part] for part in parts) for step in steps], "tflop": planned.flops / config.updates / 1e12,
             "parts": {part.removeprefix("seconds_"): sum(step[part] for step in steps) / len(steps) for part in parts}}
 
 
@@ -70,7 +73,7 @@ def theirs(job: dict[str, Any]) -> dict[str, Any]:
     del engine, encoder
     command = [job["python"], "-W", "ignore", str(ROOT / "benchmarks" / "_trl_ppo.py"), json.dumps(given)]
     # TRL 1.12.0 hands its bf16 option to no one: the variable is how accelerate hears of it.
-    environment = os.environ | ({"ACCELERATE_MIXED_PRECISION": "bf16"} if job["bf16"] else {})
+    environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "bf16" if job["bf16"] else "no"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"TRL failed:\n{done.stderr[-2000:]}")
@@ -127,11 +130,14 @@ def main() -> None:
     rates = {kind: matmul_rate(asked.threads, kind == "bfloat16") for kind in precisions}
     print(f"matrix product {', '.join(f'{rate:.0f} GFLOP/s in {kind}' for kind, rate in rates.items())}; {asked.threads} threads", flush=True)
     taken: dict[tuple[str, str], list[float]] = {}
+    work: dict[str, float] = {}
     for _ in range(asked.rounds):
         for kind in precisions:
             given = job | {"bf16": kind == "bfloat16"}
             for variant in variants:
-                taken.setdefault((variant, kind), []).append(line(f"ours {variant} {kind}", side("ours", given | {"variant": variant})))
+                found = side("ours", given | {"variant": variant})
+                work[variant] = found["tflop"]
+                taken.setdefault((variant, kind), []).append(line(f"ours {variant} {kind}", found))
             if Path(asked.peer).exists():
                 taken.setdefault(("TRL", kind), []).append(line(f"TRL 1.12.0 {kind}", side("theirs", given)))
     mean = {what: sum(seconds) / len(seconds) for what, seconds in taken.items()}
@@ -139,8 +145,7 @@ def main() -> None:
         for variant in variants:
             if ("TRL", kind) in mean:
                 print(f"TRL / ours {variant}, {kind}: {mean['TRL', kind] / mean[variant, kind]:.2f} x")
-        if "separate" in variants:
-            print(f"share of the machine, ours separate, {kind}: {1000 * TFLOP / rates[kind] / mean['separate', kind]:.2f}")
+            print(f"ours {variant}, {kind}: {work[variant]:.1f} TFLOP, {1000 * work[variant] / rates[kind] / mean[variant, kind]:.2f} of the machine's rate")
     if len(set(precisions)) > 1:
         for variant in variants:
             print(f"ours {variant}, float32 / bfloat16: {mean[variant, 'float32'] / mean[variant, 'bfloat16']:.2f} x")

@@ -26,6 +26,7 @@ from typing import Any
 from scipy.stats import ttest_1samp, ttest_ind
 
 from auditor.reports.svg import Canvas, Scale
+from auditor.schema import sha256_json
 from auditor.training.core.journal import read_steps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,14 +88,15 @@ def train(folder: Path, name: str, recipe: str) -> Path:
 
 
 def measure(folder: Path, seeds: Sequence[int], allow: bool, dtype: str) -> dict[str, Any]:
-    """Train what is not complete and collect the curves. What was measured before stays where the SFT policy and the reward model are the same."""
+    """Train what is not complete and collect the curves. What was measured before stays where the recipes, SFT policy and reward model are the same."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     foundation = train(folder, "foundation", FOUNDATION)
     stages = {name: json.loads((foundation / place / "stage.json").read_text()) for name, place in (("sft", "1-sft"), ("reward", "2-reward"))}
-    found: dict[str, Any] = {"model": "smollm2", "reward_model": stages["reward"]["measured"], "sft": stages["sft"]["measured"], "seeds": {}}
+    found: dict[str, Any] = {"model": "smollm2", "reward_model": stages["reward"]["measured"], "sft": stages["sft"]["measured"],
+                             "recipes": sha256_json([FOUNDATION, PPO]), "seeds": {}}
     before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    if all(before.get(name) == found[name] for name in ("sft", "reward_model")):
+    if all(before.get(name) == found[name] for name in ("sft", "reward_model", "recipes")):
         found |= {name: before[name] for name in KINDS.values() if name in before}
     curves = found.setdefault(KINDS[dtype], {})
     for seed in seeds:

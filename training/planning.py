@@ -186,7 +186,7 @@ def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequenc
                          "shorten it, leave it out, or raise max_length")
     models = sum(part.kind in ("model", "labeller", "judge") for part in config.reward)
     networks = 2 if config.value == "separate" else 1
-    looked, trained = _experience(config, prompts, seed, sizes.share)
+    looked, trained, repeats = _experience(config, prompts, seed, sizes.share)
     row = sum(map(len, prompts)) / len(prompts) + config.max_new_tokens
     count, written = config.updates * config.batch_size + config.normalise_on, config.max_new_tokens
     writes = 0 if config.rollout_server else 1  # what a server computes is not this machine's
@@ -194,7 +194,7 @@ def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequenc
     for work, passes, heads in ((looked, 1.0, 2), (trained, _factor(config), 1)):  # policy and reference, then the policy alone, project
         flops += passes * (sizes.forward(heads * work.tokens, heads * work.projected) + (networks - 1) * sizes.forward(work.tokens, 0))
     tokens = count * row * (writes + models) + looked.tokens * (1 + networks) + trained.tokens * networks
-    if config.minibatch_size >= config.batch_size and looked.largest[0] <= config.micro_tokens:  # the look is the first step's pass, too
+    if repeats:  # the look is the first step's pass, too
         flops -= sizes.forward(looked.tokens, looked.projected) + (networks - 1) * sizes.forward(looked.tokens, 0)
         tokens -= looked.tokens * networks
     steps = config.updates * config.ppo_epochs * math.ceil(config.batch_size / config.minibatch_size)
@@ -202,8 +202,9 @@ def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequenc
     return {"steps": steps, "tokens": round(tokens), "flops": flops, "bytes": _memory(config, sizes, (copies, networks), trained.largest)}
 
 
-def _experience(config: Any, prompts: Sequence[tuple[int, ...]], seed: int, share: bool) -> tuple[Work, Work]:
-    """The work of a look at all completions, and of the passes over them in training. What is not written yet is taken at full length, each another."""
+def _experience(config: Any, prompts: Sequence[tuple[int, ...]], seed: int, share: bool) -> tuple[Work, Work, bool]:
+    """The work of a look at all completions, that of the passes over them in training, and whether the first of these is the look itself (in one
+    process). What is not written yet is taken at full length, each another."""
     looks, minibatches = [], []
     updates = _spread(config.updates, BATCHES)
     for update in updates:
@@ -214,7 +215,9 @@ def _experience(config: Any, prompts: Sequence[tuple[int, ...]], seed: int, shar
             shuffled = [rows[index] for index in order(len(rows), seed, (update << 8) + epoch + 1)]
             minibatches += [shuffled[start:start + config.minibatch_size] for start in range(0, len(rows), config.minibatch_size)]
     scale = config.updates / len(updates)
-    return _work(looks, 2 * config.micro_tokens, share).times(scale), _work(minibatches, config.micro_tokens, share).times(scale)
+    whole = all(len(micro_batches(rows, lambda row: row[0].length, config.micro_tokens)) == 1 for rows in looks)
+    work = [_work(batches, budget, share).times(scale) for batches, budget in ((looks, 2 * config.micro_tokens), (minibatches, config.micro_tokens))]
+    return work[0], work[1], whole and config.minibatch_size >= config.batch_size
 
 
 def _factor(config: Optimisation) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from auditor.training.core.guard import Guard
 from auditor.training.core.importance import compare, weights_of
 from auditor.training.core.loop import fingerprint, record, restore, save
 from auditor.training.core.nets import PolicyNet, SharedNet
-from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Pass, Reference, Rules, encoded_prompts
+from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Look, Pass, Reference, Rules, encoded_prompts
 from auditor.training.core.optimise import Stepper
 from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, check_parts, described, open_rewards, refuse_unvalidated
 from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler
@@ -228,12 +228,12 @@ def _warn_of_unfinished(config: Config, run: StageRun, whose: str, share: float)
     return share > MOST_UNFINISHED
 
 
-def _looker(config: Config, actors: Actors) -> Callable[[Batch], tuple[torch.Tensor, ...]]:
+def _looker(config: Config, actors: Actors) -> Look:
     # Where the first step takes all rows at once, its forward pass is this one, weight for weight: it need not be computed twice.
     alike = config.minibatch_size >= config.batch_size and actors.stepper.net is actors.stepper.plain
 
-    def look(batch: Batch) -> tuple[torch.Tensor, ...]:
-        with torch.set_grad_enabled(alike and batch.tokens <= config.micro_tokens), actors.stepper.computing():
+    def look(batch: Batch, whole: bool) -> tuple[torch.Tensor, ...]:
+        with torch.set_grad_enabled(alike and whole), actors.stepper.computing():
             logprobs, values, entropies = actors.stepper.plain(batch, config.temperature, True)
             return logprobs, values, actors.reference.logprobs(batch, config.temperature), entropies
 

@@ -24,6 +24,8 @@ from auditor.training.recipe import read_recipe
 BASE = {"limit": 32, "max_new_tokens": 8, "normalise_on": 64, "batch_size": 32, "minibatch_size": 32, "missing_eos_penalty": 1e-6,
         "reward": (Part(kind="even", raw=True),), "lr": 1e-2, "adam_eps": 1e-5, "entropy_floor": -1.0, "max_length": 256}
 
+needs_bfloat16 = pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 arithmetic")
+
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory):
@@ -85,7 +87,8 @@ def test_before_the_first_step_nothing_has_moved(tiny_checkpoint, tmp_path, prom
     assert steps[0]["approx_kl"] > steps[0]["first/approx_kl"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"lora_rank": 4, "gradient_checkpointing": True},
+                                     pytest.param({"dtype": "bfloat16"}, marks=needs_bfloat16)])
 def test_the_first_step_on_all_rows_takes_the_pass_that_looked_at_them(tiny_checkpoint, tmp_path, prompts, monkeypatch, changes):
     passes = []
     forward = nets._token_logprobs
@@ -93,7 +96,7 @@ def test_the_first_step_on_all_rows_takes_the_pass_that_looked_at_them(tiny_chec
     once = train(tmp_path / "once", tiny_checkpoint, prompts, updates=3, ppo_epochs=2, **changes)[1]
     fewer = len(passes)
     looker = ppo._looker
-    monkeypatch.setattr(ppo, "_looker", lambda *given: torch.no_grad()(lambda batch: tuple(part.detach() for part in looker(*given)(batch))))
+    monkeypatch.setattr(ppo, "_looker", lambda *given: lambda batch, whole: looker(*given)(batch, False))
     twice = train(tmp_path / "twice", tiny_checkpoint, prompts, updates=3, ppo_epochs=2, **changes)[1]
     assert len(passes) - fewer == fewer + 3  # one more for each update
     for mine, theirs in zip(once, twice, strict=True):
@@ -101,7 +104,19 @@ def test_the_first_step_on_all_rows_takes_the_pass_that_looked_at_them(tiny_chec
             assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 arithmetic")
+@pytest.mark.parametrize("changes", [{"minibatch_size": 16}, {"micro_tokens": 600}, {"rewards": {"even": lambda episodes: [None, *even(episodes)[1:]]}}])
+def test_the_pass_is_not_kept_where_the_first_step_needs_another(tiny_checkpoint, tmp_path, prompts, monkeypatch, changes):
+    """Several minibatches, several micro-batches of training, or rows that the reward cannot score."""
+    looks, kept = [], []
+    looker, update = ppo._looker, ppo._update
+    monkeypatch.setattr(ppo, "_looker", lambda *given: lambda *batch: looks.append(looker(*given)(*batch)) or looks[-1])
+    monkeypatch.setattr(ppo, "_update", lambda config, run, actors, given: kept.append(given[0].first) or update(config, run, actors, given))
+    train(tmp_path, tiny_checkpoint, prompts, updates=2, **changes)
+    assert kept == [None, None]
+    assert any(parts[0].requires_grad for parts in looks) == ("rewards" in changes)
+
+
+@needs_bfloat16
 def test_in_bfloat16_completions_are_written_in_it_and_rewards_are_not(tiny_checkpoint, tmp_path, prompts, monkeypatch):
     written, judged = [], []
     decode = rollout.decode

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from auditor.errors import InputError
 from auditor.training.core.batch import Batch
 
 CHUNK = 2048  # completion tokens whose logits exist at once where no gradient is wanted
-ROWS = 64  # of logits that are worked on at once: they and what is made of them fit into a processor's caches
+ROWS = 64  # of logits that a processor works on at once: what is made of them is then used while it is near
 
 
 def read(lm: Any, batch: Batch) -> torch.Tensor:
@@ -57,23 +58,25 @@ class _Logprobs(torch.autograd.Function):
     """log softmax(logits_NV / temperature) at one token a row, (N,) in float32, and its gradient, (onehot − softmax) / temperature.
 
     Written out because of what lies between: plain operations make five arrays of the logits' size on the way, each too large for any cache. Here
-    only the logits themselves are kept, in the type that they have, and a few rows at a time are worked on.
+    only the logits themselves are kept, in the type that they have, and a few rows at a time are worked on. It has no second derivative.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
-        normaliser = torch.cat([torch.logsumexp(part.float() / temperature, -1) for part in logits.split(ROWS)]) if len(logits) else logits.new_empty(0).float()
+        normaliser = torch.cat([torch.logsumexp(part.float() / temperature, -1) for part in logits.split(_rows(logits))])
         ctx.save_for_backward(logits, tokens, normaliser)
         ctx.temperature = temperature
         return logits.gather(-1, tokens[:, None])[:, 0].float() / temperature - normaliser
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         logits, tokens, normaliser = ctx.saved_tensors
         scaled = gradients[0] / ctx.temperature
         found = torch.empty_like(logits)
-        for start in range(0, len(logits), ROWS):
-            rows = slice(start, start + ROWS)
+        size = _rows(logits)
+        for start in range(0, len(logits), size):
+            rows = slice(start, start + size)
             part = (logits[rows].float() / ctx.temperature).sub_(normaliser[rows, None]).exp_().mul_(-scaled[rows, None])
             found[rows] = part.scatter_add_(-1, tokens[rows, None], scaled[rows, None])
         return found, None, None
@@ -88,8 +91,13 @@ def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor,
         values.append(_Logprobs.apply(logits, tokens[start:start + size], temperature))
         if wanted:
             with torch.no_grad():
-                entropies += [_entropies(part.float() / temperature) for part in logits.split(ROWS)]
+                entropies += [_entropies(part.float() / temperature) for part in logits.split(_rows(logits))]
     return torch.cat(values), torch.cat(entropies) if wanted else None
+
+
+def _rows(logits: torch.Tensor) -> int:
+    """Rows at once; more of them elsewhere than on a processor, where each operation has a price of its own."""
+    return ROWS if logits.device.type == "cpu" else CHUNK
 
 
 def _entropies(logits: torch.Tensor) -> torch.Tensor:

@@ -112,6 +112,9 @@ def prompts_at(count: int, seed: int, update: int, size: int) -> list[tuple[int,
     return [(epoch, passes[epoch][index]) for epoch, index in places]
 
 
+Look = Callable[[Batch, bool], tuple[torch.Tensor, ...]]
+
+
 class Collector:
     """Draws prompts, completions and scores. ``prompts`` are (id, messages, tokens).
 
@@ -163,9 +166,10 @@ class Collector:
         chosen = [(epoch, self.prompts[index]) for epoch, index in prompts_at(len(self.prompts), self.rules.seed, update, size)]
         return [(f"{self.rules.stage}|{name}|{epoch}", messages, tokens) for epoch, (name, messages, tokens) in chosen]
 
-    def collect(self, update: int, size: int, sampler: Sampler, look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> Experience:
-        """One update's experience. ``look(batch)`` gives log-probabilities, values, reference log-probabilities and entropies, each (B, C); where it
-        gives the first two with their gradient and all rows are in one batch, the experience keeps them.
+    def collect(self, update: int, size: int, sampler: Sampler, look: Look) -> Experience:
+        """One update's experience. ``look(batch, whole)`` gives log-probabilities, values, reference log-probabilities and entropies, each (B, C).
+        ``whole``: the batch holds all rows and would be one micro-batch in training. The first two may then carry their gradient; the experience
+        keeps that pass where every row could be scored.
 
         Completions whose reward cannot tell are left out and counted. Raises TrainingError where none is left.
         """
@@ -186,14 +190,14 @@ class Collector:
         experience = self._assemble(kept, len(together) - len(kept), components, seconds)
         return replace(experience, first=first) if len(kept) == len(rows) else experience
 
-    def _look(self, rows: Sequence[Encoded], look: Callable[[Batch], tuple[torch.Tensor, ...]]) -> tuple[list[list[torch.Tensor]], Pass | None]:
+    def _look(self, rows: Sequence[Encoded], look: Look) -> tuple[list[list[torch.Tensor]], Pass | None]:
         """What ``look`` says of each of this rank's rows; and the pass itself, where there was one with its gradient."""
         found: dict[int, list[torch.Tensor]] = {}
         first = None
-        groups = micro_batches(range(len(rows)), lambda place: rows[place].length, 2 * self.rules.budget)
+        trained, groups = (micro_batches(range(len(rows)), lambda place: rows[place].length, factor * self.rules.budget) for factor in (1, 2))
         for group in groups:
-            parts = look(collate([rows[place] for place in group], self.world.device, share=self.share))
-            if len(groups) == 1 and parts[0].requires_grad:
+            parts = look(collate([rows[place] for place in group], self.world.device, share=self.share), len(trained) == 1)
+            if parts[0].requires_grad:
                 first = Pass(places=tuple(group), logprobs=parts[0], values=parts[1])
             for index, place in enumerate(group):
                 found[place] = [part[index, :len(rows[place].completion)].detach().float().cpu() for part in parts]
