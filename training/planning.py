@@ -4,7 +4,7 @@ Assumptions. A forward pass takes 2 operations for every weight and token (Kapla
 projection at completion tokens alone, attention's quadratic part neglected. A backward pass takes twice that, once where only adapters are trained;
 gradient checkpointing adds a forward pass. Batches are put together as training does it, so that what rows begin with alike is computed once and
 padding is counted. PPO counts sampling, the looks of policy, reference and value network, scoring models, and the passes over each batch; every
-completion is counted at its full length. Training reaches ``EFFICIENCY`` of the machine's matrix rate. Memory holds float32 weights of every network,
+completion is counted at its full length. Training reaches ``EFFICIENCY`` of the machine's matrix rate in its type. Memory holds float32 weights of every network,
 gradients and two moments of what is trained, the activations of the largest micro-batch in every network that is trained, and its logits.
 """
 
@@ -33,7 +33,8 @@ from auditor.training.recipe import Recipe, Stage, method
 # Measured on SmolLM2-135M, LoRA 16, float32, one thread of an AMD EPYC, operations as planned here by CPU seconds, against matrix products of 65 to 78 GFLOP/s
 # in between: three steps of DPO on 16 shipped pairs 0.55 of that (the first, which sets up memory, 0.4, the others 0.67), of a reward model 0.58, an
 # update of PPO (16 completions of 32 tokens, minibatches of 4, the built-in decoder) 0.55.
-EFFICIENCY = 0.55
+# In bfloat16 the same update (EPYC with AVX512-BF16, one thread, products of 470 GFLOP/s) 0.32: all that is no matrix product stays as slow.
+EFFICIENCY = {"float32": 0.55, "bfloat16": 0.32}
 LIBRARIES = 0.5e9  # bytes of the interpreter with torch and transformers, before the weights
 # Bytes a token, layer and hidden unit, float32: autograd keeps 77 with adapters and 85 with every weight (counted by its hooks), the rest is what single
 # operations and the allocator take. Measured peaks of the runs above: DPO 3.53 GiB, reward model 3.13, PPO 2.59; planned 3.53, 3.10 and 2.64. SFT of every

@@ -16,13 +16,12 @@ def print_plan(recipe: Recipe, output: str) -> int:
     from auditor.training.planning import EFFICIENCY, matrix_rate, plan
 
     plans = plan(recipe)
-    wanted = {getattr(stage.config, "dtype", "float32") for stage in recipe.stages}
-    rates = {name: matrix_rate(getattr(torch, name)) for name in sorted(wanted)}
-    seconds = [None if one.flops is None else one.flops / (EFFICIENCY * rates[getattr(stage.config, "dtype", "float32")])
-               for one, stage in zip(plans, recipe.stages, strict=True)]
+    types = [getattr(stage.config, "dtype", "float32") for stage in recipe.stages]
+    rates = {name: matrix_rate(getattr(torch, name)) for name in sorted(set(types))}
+    seconds = [None if one.flops is None else one.flops / (EFFICIENCY[name] * rates[name]) for one, name in zip(plans, types, strict=True)]
     if output == "json":
         print_json({"recipe": recipe.name, "recipe_hash": recipe.hash, "model": recipe.model, "seed": recipe.seed, "matrix_flops_per_second": rates,
-                    "efficiency": EFFICIENCY, "stages": [{**to_dict(one), "seconds": took} for one, took in zip(plans, seconds, strict=True)]})
+                    "efficiency": {name: EFFICIENCY[name] for name in rates}, "stages": [{**to_dict(one), "seconds": took} for one, took in zip(plans, seconds, strict=True)]})
         return 0
     rows = [(one.stage, one.method, one.data, _count(one.examples), _count(one.topics), _count(one.steps), _count(one.tokens), _tera(one.flops),
              "–" if one.bytes is None else f"{one.bytes / 2**30:.1f} GiB", "–" if took is None else f"about {duration(took)}")
@@ -33,7 +32,8 @@ def print_plan(recipe: Recipe, output: str) -> int:
         if one.rollouts:
             print(printable(f"{one.stage}: completions are written by the vLLM server at {one.rollouts}, whose work is not in these numbers."))
     measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
-    print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second); training is taken to reach {EFFICIENCY:.0%} of that.\n"
+    reached = " and ".join(f"{EFFICIENCY[name]:.0%}" for name in rates)
+    print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second); training is taken to reach {reached} of that.\n"
           "A forward pass is 2 operations for every weight and token, a backward pass twice that (once with adapters); what rows of a batch begin with alike\n"
           "counts once, and completions are taken at full length.\n"
           "A stage without numbers works on what an earlier one makes, or asks a model. Nothing was trained or written.")
