@@ -4,8 +4,8 @@ Assumptions. A forward pass takes 2 operations for every weight and token (Kapla
 projection at completion tokens alone, attention's quadratic part neglected. A backward pass takes twice that, once where only adapters are trained;
 gradient checkpointing adds a forward pass. Batches are put together as training does it, so that what rows begin with alike is computed once and
 padding is counted. PPO counts sampling, the looks of policy, reference and value network, scoring models, and the passes over each batch; every
-completion is counted at its full length. Training reaches ``EFFICIENCY`` of the machine's matrix rate in its type. Memory holds float32 weights of every network,
-gradients and two moments of what is trained, the activations of the largest micro-batch in every network that is trained, and its logits.
+completion is counted at its full length. Training reaches ``EFFICIENCY`` of the machine's matrix rate in its type. Memory holds float32 weights of every
+network, gradients and two moments of what is trained, the activations of the largest micro-batch in every network that is trained, and its logits.
 """
 
 from __future__ import annotations

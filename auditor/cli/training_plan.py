@@ -21,7 +21,8 @@ def print_plan(recipe: Recipe, output: str) -> int:
     seconds = [None if one.flops is None else one.flops / (EFFICIENCY[name] * rates[name]) for one, name in zip(plans, types, strict=True)]
     if output == "json":
         print_json({"recipe": recipe.name, "recipe_hash": recipe.hash, "model": recipe.model, "seed": recipe.seed, "matrix_flops_per_second": rates,
-                    "efficiency": {name: EFFICIENCY[name] for name in rates}, "stages": [{**to_dict(one), "seconds": took} for one, took in zip(plans, seconds, strict=True)]})
+                    "efficiency": {name: EFFICIENCY[name] for name in rates},
+                    "stages": [{**to_dict(one), "seconds": took} for one, took in zip(plans, seconds, strict=True)]})
         return 0
     rows = [(one.stage, one.method, one.data, _count(one.examples), _count(one.topics), _count(one.steps), _count(one.tokens), _tera(one.flops),
              "–" if one.bytes is None else f"{one.bytes / 2**30:.1f} GiB", "–" if took is None else f"about {duration(took)}")
@@ -33,7 +34,7 @@ def print_plan(recipe: Recipe, output: str) -> int:
             print(printable(f"{one.stage}: completions are written by the vLLM server at {one.rollouts}, whose work is not in these numbers."))
     measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
     reached = " and ".join(f"{EFFICIENCY[name]:.0%}" for name in rates)
-    print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second); training is taken to reach {reached} of that.\n"
+    print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second);\ntraining is taken to reach {reached} of that.\n"
           "A forward pass is 2 operations for every weight and token, a backward pass twice that (once with adapters); what rows of a batch begin with alike\n"
           "counts once, and completions are taken at full length.\n"
           "A stage without numbers works on what an earlier one makes, or asks a model. Nothing was trained or written.")

@@ -24,7 +24,8 @@ class Optimisation:
     micro-batches of at most ``micro_tokens`` padded tokens (gradient accumulation: the result does not depend on it). ``lr`` rises linearly
     over the share ``warmup`` of the steps and then follows ``schedule`` to 0. ``lora_rank`` 0 trains every weight; otherwise the
     linear layers get adapters of that rank, scaled by ``lora_alpha`` / rank. ``dtype`` bfloat16 computes under autocast with float32 master
-    weights, and writes an on-policy method's completions so; rewards and what is measured on held-out data stay float32. A checkpoint every ``save_every`` steps, the last ``keep`` of them stay.
+    weights, and writes an on-policy method's completions so; rewards and what is measured on held-out data stay float32. A checkpoint every
+    ``save_every`` steps, the last ``keep`` of them stay.
     """
 
     model: str = ""
