@@ -63,7 +63,7 @@ class _Logprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
-        normaliser = torch.cat([torch.logsumexp(part.float() / temperature, -1) for part in logits.split(_rows(logits))])
+        normaliser = torch.cat([torch.logsumexp(_tempered(part, temperature), -1) for part in logits.split(_rows(logits))])
         ctx.save_for_backward(logits, tokens, normaliser)
         ctx.temperature = temperature
         return logits.gather(-1, tokens[:, None])[:, 0].float() / temperature - normaliser
@@ -77,7 +77,7 @@ class _Logprobs(torch.autograd.Function):
         size = _rows(logits)
         for start in range(0, len(logits), size):
             rows = slice(start, start + size)
-            part = (logits[rows].float() / ctx.temperature).sub_(normaliser[rows, None]).exp_().mul_(-scaled[rows, None])
+            part = torch.sub(_tempered(logits[rows], ctx.temperature), normaliser[rows, None]).exp_().mul_(-scaled[rows, None])
             found[rows] = part.scatter_add_(-1, tokens[rows, None], scaled[rows, None])
         return found, None, None
 
@@ -91,8 +91,13 @@ def _token_logprobs(head: nn.Module, states: torch.Tensor, tokens: torch.Tensor,
         values.append(_Logprobs.apply(logits, tokens[start:start + size], temperature))
         if wanted:
             with torch.no_grad():
-                entropies += [_entropies(part.float() / temperature) for part in logits.split(_rows(logits))]
+                entropies += [_entropies(_tempered(part, temperature)) for part in logits.split(_rows(logits))]
     return torch.cat(values), torch.cat(entropies) if wanted else None
+
+
+def _tempered(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """In float32; the logits themselves where they are that already and the temperature is 1."""
+    return logits.float() if temperature == 1.0 else logits.float() / temperature
 
 
 def _rows(logits: torch.Tensor) -> int:
