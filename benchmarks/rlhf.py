@@ -10,7 +10,7 @@ value network: 20 updates of 16 completions of at most 32 tokens, 2 epochs in mi
 completion. The rise is the mean over the last five updates minus that over the first five, with Welch's 95 % interval over updates. Where PPO ran in both
 precisions, the last line is the difference of their rewards over the last five updates, by seed, with Student's 95 % interval over seeds.
 
-Worked example of a line:  float32 seed 0: reward -0.05 -> +0.81, rise +0.86 [+0.62, +1.10]; KL at most 4.1 nats; length 31 -> 27 tokens; 12% unfinished
+Worked example of a line:  float32 seed 0: reward -0.05 -> +0.81, rise +0.86 [+0.62, +1.10]; KL at most 4.1 nats; length 31 -> 27 tokens; 12% unfinished …
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ def measure(folder: Path, seeds: Sequence[int], allow: bool, dtype: str) -> dict
     before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if all(before.get(name) == found[name] for name in ("sft", "reward_model", "recipes")):
         found |= {name: before[name] for name in KINDS.values() if name in before}
+    elif before:
+        print("what was measured before came from other recipes or another SFT policy or reward model: it is dropped", file=sys.stderr)
     curves = found.setdefault(KINDS[dtype], {})
     for seed in seeds:
         name = f"ppo-{seed}" if dtype == "float32" else f"ppo-{seed}-{dtype}"

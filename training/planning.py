@@ -34,6 +34,7 @@ from auditor.training.recipe import Recipe, Stage, method
 # in between: three steps of DPO on 16 shipped pairs 0.55 of that (the first, which sets up memory, 0.4, the others 0.67), of a reward model 0.58, an
 # update of PPO (16 completions of 32 tokens, minibatches of 4, the built-in decoder) 0.55.
 # In bfloat16 the same update (EPYC with AVX512-BF16, one thread, products of 470 GFLOP/s) 0.32: all that is no matrix product stays as slow.
+# Other methods have not been measured in it; a reward model's passes stay float32 and are counted as if not.
 EFFICIENCY = {"float32": 0.55, "bfloat16": 0.32}
 LIBRARIES = 0.5e9  # bytes of the interpreter with torch and transformers, before the weights
 # Bytes a token, layer and hidden unit, float32: autograd keeps 77 with adapters and 85 with every weight (counted by its hooks), the rest is what single

@@ -14,7 +14,7 @@ from typing import Any
 
 from auditor.errors import InputError, UnknownNameError
 from auditor.schema import sha256_json, to_dict
-from auditor.training.core.config import Optimisation, build, check_optimisation
+from auditor.training.core.config import DTYPES, Optimisation, build, check_optimisation
 
 RECIPES = Path(__file__).parent / "recipes"
 NO_METHODS = ("core", "recipe", "pipeline", "planning", "lineage", "merging", "data", "formats", "sources", "hub")
@@ -94,6 +94,8 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
         raise InputError(f"recipe {name!r} has no stages; add at least one [[stage]] with a method")
     shared = {"dtype": table["dtype"]} if "dtype" in table else {}
+    if shared and shared["dtype"] not in DTYPES:
+        raise InputError(f"recipe {name!r}: dtype is {shared['dtype']!r}; pass one of {', '.join(DTYPES)}")
     built = tuple(_stage(stage, name, shared) for stage in stages)
     names = [stage.name for stage in built]
     twice = next((item for item in names if names.count(item) > 1), None)

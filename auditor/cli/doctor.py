@@ -60,14 +60,14 @@ def _memory() -> Check:
 
 
 def _accelerator() -> Check:
-    gpu = environment.hardware().get("gpu")
-    if gpu is None:
-        import torch
+    from auditor.models.processor import bfloat16
 
-        half = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        more = "it has bfloat16 arithmetic: train --set dtype=bfloat16" if half else "it has no bfloat16 arithmetic"
-        return "accelerator", True, f"none: the processor is used, in float32; {more}"
-    return "accelerator", True, str(gpu)
+    gpu = environment.hardware().get("gpu")
+    if gpu is not None:
+        return "accelerator", True, str(gpu)
+    half = {"native": "it has bfloat16 arithmetic: train --set dtype=bfloat16", "emulated": "its bfloat16 arithmetic is no faster",
+            "none": "it has no bfloat16 arithmetic"}[bfloat16()]
+    return "accelerator", True, f"none: the processor is used, in float32; {half}"
 
 
 def _browser() -> Check:

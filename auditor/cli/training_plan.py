@@ -13,11 +13,15 @@ def print_plan(recipe: Recipe, output: str) -> int:
     """Print the plan of every stage and the assumptions behind it."""
     import torch
 
+    from auditor.training.core.weights import check_arithmetic
     from auditor.training.planning import EFFICIENCY, matrix_rate, plan
 
     plans = plan(recipe)
     types = [getattr(stage.config, "dtype", "float32") for stage in recipe.stages]
-    rates = {name: matrix_rate(getattr(torch, name)) for name in sorted(set(types))}
+    wanted = sorted({name for one, name in zip(plans, types, strict=True) if one.flops is not None})
+    for name in wanted:
+        check_arithmetic(name, "cuda" if torch.cuda.is_available() else "cpu")
+    rates = {name: matrix_rate(getattr(torch, name)) for name in wanted}
     seconds = [None if one.flops is None else one.flops / (EFFICIENCY[name] * rates[name]) for one, name in zip(plans, types, strict=True)]
     if output == "json":
         print_json({"recipe": recipe.name, "recipe_hash": recipe.hash, "model": recipe.model, "seed": recipe.seed, "matrix_flops_per_second": rates,
@@ -33,9 +37,10 @@ def print_plan(recipe: Recipe, output: str) -> int:
         if one.rollouts:
             print(printable(f"{one.stage}: completions are written by the vLLM server at {one.rollouts}, whose work is not in these numbers."))
     measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
-    reached = " and ".join(f"{EFFICIENCY[name]:.0%}" for name in rates)
-    print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second);\ntraining is taken to reach {reached} of that.\n"
-          "A forward pass is 2 operations for every weight and token, a backward pass twice that (once with adapters); what rows of a batch begin with alike\n"
+    reached = ", ".join(f"{EFFICIENCY[name]:.0%} in {name}" for name in rates)
+    if rates:
+        print(f"Estimates. This machine multiplies matrices at {measured} (measured now, for a second);\ntraining is taken to reach {reached} of that.")
+    print("A forward pass is 2 operations for every weight and token, a backward pass twice that (once with adapters); what rows of a batch begin with alike\n"
           "counts once, and completions are taken at full length.\n"
           "A stage without numbers works on what an earlier one makes, or asks a model. Nothing was trained or written.")
     return 0

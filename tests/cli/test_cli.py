@@ -98,6 +98,7 @@ def test_version_and_doctor(tmp_path):
     assert auditor("--version", cwd=tmp_path).stdout.startswith("auditor 0.")
     checks = json.loads(auditor("doctor", "--format", "json", cwd=tmp_path).stdout)["checks"]
     assert {check["name"] for check in checks} >= {"packages", "embedded model", "embeddings", "cache", "memory"}
+    assert "the processor is used, in float32; it" in next(check["found"] for check in checks if check["name"] == "accelerator")
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

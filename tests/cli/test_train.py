@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from auditor.cli import run
+from auditor.models.processor import bfloat16
 
 pytestmark = pytest.mark.cli
 
@@ -309,6 +310,22 @@ def test_a_dry_run_plans_and_writes_nothing(place, monkeypatch, capsys):
     printed = auditor("train", "own.toml", "--dry-run", cwd=place).stdout
     assert "Estimates." in printed
     assert "GFLOP/s in float32" in printed
+
+
+def test_a_dry_run_in_bfloat16_is_refused_as_the_training_would_be(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("auditor.training.core.weights.bfloat16", lambda: "none")
+    assert run(["train", "own.toml", "--dry-run", "--set", "dtype=bfloat16"]) == 2
+    assert "this processor has no bfloat16 arithmetic" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(bfloat16() == "none", reason="this processor has no bfloat16 arithmetic")
+def test_a_dry_run_takes_the_rate_of_each_type(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert run(["train", "own.toml", "--dry-run", "--format", "json", "--set", "ppo.dtype=bfloat16"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for stage, dtype in zip(found["stages"], ("float32", "float32", "bfloat16"), strict=True):
+        assert stage["seconds"] == pytest.approx(stage["flops"] / (found["efficiency"][dtype] * found["matrix_flops_per_second"][dtype]))
 
 
 def test_help_and_lists_load_no_torch(place):

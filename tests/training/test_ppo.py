@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from auditor.errors import InputError, TrainingError
+from auditor.models.processor import bfloat16
 from auditor.training import ppo
 from auditor.training.core import nets, rewards, rollout
 from auditor.training.core.batch import Encoded
@@ -24,7 +25,7 @@ from auditor.training.recipe import read_recipe
 BASE = {"limit": 32, "max_new_tokens": 8, "normalise_on": 64, "batch_size": 32, "minibatch_size": 32, "missing_eos_penalty": 1e-6,
         "reward": (Part(kind="even", raw=True),), "lr": 1e-2, "adam_eps": 1e-5, "entropy_floor": -1.0, "max_length": 256}
 
-needs_bfloat16 = pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 arithmetic")
+needs_bfloat16 = pytest.mark.skipif(bfloat16() == "none", reason="this processor has no bfloat16 arithmetic")
 
 
 @pytest.fixture(scope="module")

@@ -68,5 +68,9 @@ def test_a_recipes_dtype_is_that_of_every_stage_that_names_none():
     found = {stage.name: getattr(stage.config, "dtype", None) for stage in changed.stages}
     assert found == {"labeller": "bfloat16", "sft": "bfloat16", "rlaif": None, "reward": "bfloat16", "ppo": "float32"}
     assert read_recipe("rlaif", ["dtype=float32"]).hash == read_recipe("rlaif").hash != changed.hash
-    with pytest.raises(InputError, match="half"):
-        read_recipe("rlhf", ["dtype=half"])
+
+
+@pytest.mark.parametrize("value", ["half", "5", "[1]", "", "true", "{a = 1}"])
+def test_a_recipes_dtype_is_one_that_training_knows(value):
+    with pytest.raises(InputError, match=r"recipe 'rlhf': dtype is .*; pass one of float32, bfloat16"):
+        read_recipe("rlhf", [f"dtype={value}"])

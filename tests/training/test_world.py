@@ -31,6 +31,7 @@ def test_a_launcher_of_another_kind_is_refused(monkeypatch, name):
 
 
 SCRIPT = """
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from auditor.errors import AuditorError, TrainingError
@@ -52,7 +53,7 @@ def sampler(prompts, sampling, seed):
 
 
 collector = object.__new__(Collector)  # without a model, which has no say here
-collector.world, collector.rewards, collector.rules = world, {}, SimpleNamespace(sampling=None, seed=0)
+collector.world, collector.rewards, collector.rules, collector.computing = world, {}, SimpleNamespace(sampling=None, seed=0), nullcontext
 try:
     collector._written([], sampler)
 except AuditorError as error:

@@ -15,6 +15,9 @@ from auditor.errors import InputError, UnknownNameError
 T = TypeVar("T")
 
 
+DTYPES = ("float32", "bfloat16")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimisation:
     """What every stage that changes weights can set.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from auditor.errors import InputError, ModelError
+from auditor.models.processor import bfloat16
 from auditor.models.resolve import resolve
 from auditor.training.core.checkpoint import write_folder
 from auditor.training.core.config import Optimisation
@@ -50,10 +51,14 @@ def scalar_net(engine: Any, config: Optimisation, seed: int, heads: int = 1, *, 
     return net
 
 
-def _trainable(engine: Any, config: Optimisation, seed: int) -> Any:
-    if config.dtype == "bfloat16" and engine.device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        # Seen on such a processor: a backward pass of 270 s where float32 takes 8.
+def check_arithmetic(dtype: str, device: str) -> None:
+    """Raise InputError for a type that the device cannot compute in: seen on such a processor, a backward pass of 270 s where float32 takes 8."""
+    if dtype == "bfloat16" and device == "cpu" and bfloat16() == "none":
         raise InputError("dtype = \"bfloat16\": this processor has no bfloat16 arithmetic and would be many times slower; set dtype = \"float32\"")
+
+
+def _trainable(engine: Any, config: Optimisation, seed: int) -> Any:
+    check_arithmetic(config.dtype, engine.device)
     model = engine.model
     without_dropout(model)
     if config.lora_rank:
