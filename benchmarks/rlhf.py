@@ -135,14 +135,14 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def figure(found: Mapping[str, Any]) -> str:
-    """Reward, KL and length over the updates, a line a seed."""
+    """Reward, KL and length over the updates in float32, a line a seed."""
     canvas = Canvas(900)
-    for place, seed in enumerate(found.get("seeds", {})):
+    for place, seed in enumerate(found["seeds"]):
         canvas.line((10 + 90 * place, 12), (34 + 90 * place, 12), f"s{place} w3")
         canvas.text(40 + 90 * place, 16, f"seed {seed}", "small")
     panels = (("reward", "reward, sd of the start"), ("kl", "KL from the SFT policy, nats"), ("length", "tokens a completion"))
     for place, (name, title) in enumerate(panels):
-        _panel(canvas, 300.0 * place, (name, title), [curves[name] for curves in found.get("seeds", {}).values()])
+        _panel(canvas, 300.0 * place, (name, title), [curves[name] for curves in found["seeds"].values()])
     canvas.text(10, 262, "PPO updates of 16 completions; each point is one update's mean.", "small muted")
     return canvas.render(270)
 
@@ -171,7 +171,8 @@ def main() -> None:
     parser.add_argument("--allow-unvalidated-reward", action="store_true", help="go on although the reward model is not above chance")
     asked = parser.parse_args()
     found = json.loads(RESULTS.read_text()) if asked.show else measure(asked.folder, asked.seed or [0, 1, 2], asked.allow_unvalidated_reward, asked.dtype)
-    FIGURE.write_text(figure(found) + "\n", encoding="utf-8")
+    if found.get("seeds"):
+        FIGURE.write_text(figure(found) + "\n", encoding="utf-8")
     print(table(found))
 
 
