@@ -28,12 +28,10 @@ from auditor.training.core.nets import PolicyNet, SharedNet
 from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Look, Pass, Reference, Rules, encoded_prompts
 from auditor.training.core.optimise import Stepper
 from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, check_parts, described, open_rewards, refuse_unvalidated
-from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler
+from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler, warn_of_unfinished
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.weights import policy_net, save_policy, scalar_net
 from auditor.training.data import load_prompts
-
-MOST_UNFINISHED = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +195,7 @@ def _updates(config: Config, run: StageRun, actors: Actors) -> None:
         values = _update(config, run, actors, (experience, beta, update))
         values |= {**apart, "tokens_per_second": sum(row.length for row in experience.rows) / (time.perf_counter() - started)}
         record(run, update + 1, values)
-        warned = warned or _warn_of_unfinished(config, run, f"the completions of update {update + 1}", values["no_eos"])
+        warned = warned or warn_of_unfinished(config, run, f"the completions of update {update + 1}", values["no_eos"])
         guard.check(update + 1, values)
         if config.kl == "adaptive" and math.isfinite(values["kl"]):
             beta = next_beta(beta, values["kl"], config.kl_target, config.kl_horizon, len(experience.rows))
@@ -216,16 +214,8 @@ def _restore(config: Config, run: StageRun, actors: Actors, data: str) -> tuple[
         return first, float(state["beta"]), state.get("losses", ())
     with actors.stepper.whole():
         unfinished = actors.collector.normalise(actors.sampler, config.normalise_on)
-    _warn_of_unfinished(config, run, "the starting policy's completions", unfinished)
+    warn_of_unfinished(config, run, "the starting policy's completions", unfinished)
     return 0, config.beta, ()
-
-
-def _warn_of_unfinished(config: Config, run: StageRun, whose: str, share: float) -> bool:
-    """Say so where so many completions have no end of sequence that the reward reads half-sentences."""
-    if share > MOST_UNFINISHED:
-        run.reporter.say(f"{run.name}: {share:.0%} of {whose} do not end within {config.max_new_tokens} tokens; a larger max_new_tokens would let most "
-                         "of them end, no_eos_limit stops a run at a share")
-    return share > MOST_UNFINISHED
 
 
 def _looker(config: Config, actors: Actors) -> Look:

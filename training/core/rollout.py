@@ -16,6 +16,8 @@ from auditor.training.core.config import Optimisation, check_above_0
 from auditor.training.core.nets import PolicyNet
 from auditor.training.core.stage import StageRun
 
+MOST_UNFINISHED = 0.3  # share of completions without an end
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollouts(Optimisation):
@@ -127,6 +129,14 @@ class EngineSampler:
 def ended(row: Encoded, stop_tokens: frozenset[int]) -> bool:
     """Whether a completion ended by itself."""
     return bool(row.completion) and row.completion[-1] in stop_tokens
+
+
+def warn_of_unfinished(config: Rollouts, run: StageRun, whose: str, share: float) -> bool:
+    """Say so where so many completions have no end of sequence that the reward reads half-sentences."""
+    if share > MOST_UNFINISHED:
+        run.reporter.say(f"{run.name}: {share:.0%} of {whose} do not end within {config.max_new_tokens} tokens; a larger max_new_tokens would let most "
+                         "of them end, no_eos_limit stops a run at a share")
+    return share > MOST_UNFINISHED
 
 
 def open_sampler(config: Rollouts, run: StageRun, engine: Any, policy: PolicyNet, longest: int) -> Sampler:
