@@ -8,14 +8,15 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from auditor.errors import InputError, UnknownNameError
 
 T = TypeVar("T")
 
 
-DTYPES = ("float32", "bfloat16")
+Dtype = Literal["float32", "bfloat16"]
+DTYPES = get_args(Dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Optimisation:
     max_grad_norm: float = 1.0
     lora_rank: int = 0
     lora_alpha: float = 32.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     gradient_checkpointing: bool = False
     max_length: int = 1024
     save_every: int = 25
