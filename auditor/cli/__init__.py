@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 INTERRUPTED = 130
+LOOK_AGAIN = 0.02  # seconds
 
 
 class Stopped(Exception):
@@ -15,13 +19,34 @@ class Stopped(Exception):
 
 
 class _Interrupts:
-    """Whether Ctrl-C was pressed: a library that is being imported may turn the KeyboardInterrupt into an error of its own."""
+    """Ctrl-C as a KeyboardInterrupt, but never in the midst of an import: it waits until that is done.
+
+    An import that was cut short cannot be taken up again (numpy answers with an ImportError, DuckDB aborts), and a library may
+    turn the KeyboardInterrupt into an error of its own: hence ``seen``. A second Ctrl-C during an import ends the process.
+    """
 
     seen = False
 
-    def __call__(self, *_: object) -> NoReturn:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        import signal
+
+        if not _importing(frame):
+            self.seen = True
+            raise KeyboardInterrupt
+        if self.seen and number == signal.SIGINT:
+            os.write(2, b"interrupted\n")
+            _leave()
         self.seen = True
-        raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, self)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_AGAIN)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 _interrupts = _Interrupts()
@@ -80,6 +105,7 @@ def _ignore_interrupts() -> None:
     """Everything is done: an interrupt now would only show as a traceback from the interpreter's own exit."""
     import signal
 
+    signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

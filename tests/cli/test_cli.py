@@ -252,6 +252,22 @@ def test_an_interrupt_before_anything_is_recorded_is_one_line(tmp_path, tiny_che
     assert errors == "interrupted\n" or "go on with `auditor run --resume" in errors
 
 
+@pytest.mark.parametrize(("times", "expected"), [(1, "whole\n"), (2, "")])
+def test_an_interrupt_waits_for_an_import_and_a_second_one_does_not(tmp_path, times, expected):
+    """An import that was cut short cannot be taken up again: numpy raises, DuckDB aborts."""
+    (tmp_path / "slow.py").write_text("import time\nprint('on', flush=True)\nfor _ in range(10):\n    time.sleep(0.1)\nprint('whole', flush=True)\n")
+    slow = f"import sys, time; sys.path.insert(0, {str(tmp_path)!r}); __import__('slow'); time.sleep(60)"
+    marked = f"import auditor.cli; auditor.cli.run = lambda _: exec({slow!r}); auditor.cli.main()"
+    process = subprocess.Popen([sys.executable, "-c", marked], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "on\n"
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, printed, errors) == (130, expected, "interrupted\n")
+
+
 def test_resume_refuses_a_changed_model(tmp_path, own_checkpoint):
     process = start(tmp_path, "run", own_checkpoint, *SUITE, "--batch-size", 4)
     process.kill()
