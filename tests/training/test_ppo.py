@@ -70,7 +70,7 @@ def test_a_stronger_leash_stays_nearer(tiny_checkpoint, tmp_path, prompts):
     loose = train(tmp_path / "loose", tiny_checkpoint, prompts, updates=12, beta=0.0, lr=3e-3)[1]
     tight = train(tmp_path / "tight", tiny_checkpoint, prompts, updates=12, beta=1.0, lr=3e-3)[1]
     assert tight[-1]["kl"] < 0.8 * loose[-1]["kl"]
-    assert loose[-1]["reward/even"] > tight[-1]["reward/even"]
+    assert sum(step["reward/even"] for step in loose[-4:]) > sum(step["reward/even"] for step in tight[-4:])
 
 
 @pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"whiten_rewards": True, "kl": "adaptive"},
@@ -91,6 +91,8 @@ def test_before_the_first_step_nothing_has_moved(tiny_checkpoint, tmp_path, prom
 @pytest.mark.parametrize("changes", [{}, {"value": "shared"}, {"lora_rank": 4}, {"lora_rank": 4, "gradient_checkpointing": True},
                                      pytest.param({"dtype": "bfloat16"}, marks=needs_bfloat16)])
 def test_the_first_step_on_all_rows_takes_the_pass_that_looked_at_them(tiny_checkpoint, tmp_path, prompts, monkeypatch, changes):
+    """At a low rate: where weights move far, a difference of rounding becomes another token in the next update's completions once in many tries."""
+    changes = {"lr": 1e-4} | changes
     passes = []
     forward = nets._token_logprobs
     monkeypatch.setattr(nets, "_token_logprobs", lambda *given: passes.append(given) or forward(*given))

@@ -1,10 +1,11 @@
 """Tokenised examples and batches of them.
 
-Dimensions: B rows, C completion tokens of the longest completion, G groups of T tokens.
+Dimensions: B rows, C completion tokens of the longest completion, G lines of T tokens as a network reads them.
 
 Padding stands on the right, after every token that is read, so that causal attention needs no mask at all. What is real follows from
 lengths, never from a token's id: the end-of-sequence token is often the padding token too. Rows that begin alike (both sides of a pair; all
-rows under one system prompt) can share the computation of their beginning: half of the work where prompts are long and replies short.
+rows under one system prompt) can share the computation of their beginning: half of the work where prompts are long and replies short. All tokens
+then stand in one line, each once and without padding; attention alone lays them out in rows (attention.py).
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import torch
 
 from auditor.errors import InputError
 from auditor.schema import Message, Request
+from auditor.training.core.attention import NAME, Paths
 
 T = TypeVar("T")
 
-# Attention costs the square of a group's tokens, sharing saves the tokens of common beginnings: at this size both are small.
-GROUP = 320
-# Families whose attention has been checked here to read position ids and a mask of any shape (tests/training/test_core.py).
+# Families whose attention has been checked here to read position ids and to take rows of its own (tests/training/test_core.py).
 SHARING = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "olmo2", "smollm3"})
 
 
@@ -44,21 +44,21 @@ class Encoded:
 class Batch:
     """Rows as a network reads them. A token that several rows begin with is computed once.
 
-    ``ids``, ``depths`` (G, T) hold G groups of rows: the tokens of each group's tree of beginnings, parents before children, and their positions
-    in their rows; ``mask`` (G, 1, T, T) lets a token see its ancestors and itself. Without sharing each row is a group of its own and ``mask``
-    is None. Completion token number n, row after row, is ``targets[n]``, predicted at (``groups[n]``, ``columns[n]``); ``completion_mask``
-    (B, C) is True at the completions' real tokens. Row b's last token lies at (``last_groups[b]``, ``last_columns[b]``).
+    ``ids`` (G, T): each row is a line of its own, padded on the right; or, with sharing, one line holds every token of the rows' tree of beginnings,
+    ``depths`` (1, T) their positions in their rows, and ``paths`` where they stand. Completion token number n, row after row, is
+    ``targets[n]``, predicted at (``lines[n]``, ``columns[n]``); ``completion_mask`` (B, C) is True at the completions' real tokens. Row b's last
+    token lies at (``last_lines[b]``, ``last_columns[b]``).
     """
 
     ids: torch.Tensor
-    groups: torch.Tensor
+    lines: torch.Tensor
     columns: torch.Tensor
     targets: torch.Tensor
     completion_mask: torch.Tensor
-    last_groups: torch.Tensor
+    last_lines: torch.Tensor
     last_columns: torch.Tensor
     depths: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
+    paths: Paths | None = None
 
     @property
     def tokens(self) -> int:
@@ -69,79 +69,67 @@ class Batch:
 def collate(rows: Sequence[Encoded], device: Any = "cpu", *, share: bool = False) -> Batch:
     """A batch of ``rows``, in their order. With ``share`` common beginnings are computed once: only for networks whose every layer is
     plain causal attention (:func:`can_share`)."""
-    texts, places = _places(rows, share)
-    count, width = _extent(places)
-    ids, depths = torch.zeros((count, width), dtype=torch.long), torch.zeros((count, width), dtype=torch.long)
-    mask = torch.eye(width, dtype=torch.bool).repeat(count, 1, 1) if share else None
-    groups: list[int] = []
-    columns: list[int] = []
-    for row, text, (group, path) in zip(rows, texts, places, strict=True):
-        where = torch.tensor(path)
-        ids[group, where] = torch.tensor(text)
-        depths[group, where] = torch.arange(len(text))
-        if mask is not None:
-            mask[group, where[:, None], where[None, :]] |= torch.ones((len(path), len(path)), dtype=torch.bool).tril()
-        groups += [group] * len(row.completion)
-        columns += path[len(row.prompt) - 1:-1]
+    texts = [(*row.prompt, *row.completion) for row in rows]
+    where = _tree(texts) if share else [list(range(len(text))) for text in texts]
+    lines = [0 if share else index for index in range(len(rows))]
+    ids = torch.zeros((1 if share else len(rows), _width(where)), dtype=torch.long)
+    depths = torch.zeros_like(ids)
+    for line, text, columns in zip(lines, texts, where, strict=True):
+        ids[line, columns] = torch.tensor(text)
+        depths[line, columns] = torch.arange(len(text))
     counts = torch.tensor([len(row.completion) for row in rows])
     targets = torch.tensor([token for row in rows for token in row.completion], dtype=torch.long)
+    read_at = [column for row, columns in zip(rows, where, strict=True) for column in columns[len(row.prompt) - 1:-1]]
     indices = [torch.tensor(values, dtype=torch.long, device=device) for values in
-               (groups, columns, [group for group, _ in places], [path[-1] for _, path in places])]
-    return Batch(ids=ids.to(device), groups=indices[0], columns=indices[1], targets=targets.to(device),
-                 completion_mask=(torch.arange(int(counts.max()))[None, :] < counts[:, None]).to(device), last_groups=indices[2], last_columns=indices[3],
-                 depths=depths.to(device) if share else None, mask=mask[:, None].to(device) if mask is not None else None)
+               ([line for line, row in zip(lines, rows, strict=True) for _ in row.completion], read_at, lines, [columns[-1] for columns in where])]
+    return Batch(ids=ids.to(device), lines=indices[0], columns=indices[1], targets=targets.to(device),
+                 completion_mask=(torch.arange(int(counts.max()))[None, :] < counts[:, None]).to(device), last_lines=indices[2], last_columns=indices[3],
+                 depths=depths.to(device) if share else None, paths=_paths(where, ids.shape[1], device) if share else None)
 
 
 def computed_tokens(rows: Sequence[Encoded], *, share: bool = False) -> int:
     """Tokens that a network computes for :func:`collate` of ``rows``, padding included: :attr:`Batch.tokens` without making the batch."""
-    count, width = _extent(_places(rows, share)[1])
-    return count * width
+    return _width(_tree([(*row.prompt, *row.completion) for row in rows])) if share else len(rows) * max(row.length for row in rows)
 
 
-def _places(rows: Sequence[Encoded], share: bool) -> tuple[list[tuple[int, ...]], list[tuple[int, list[int]]]]:
-    """The rows' tokens, and the group and the columns of each."""
-    texts = [(*row.prompt, *row.completion) for row in rows]
-    return texts, _shared(texts) if share else [(index, list(range(len(text)))) for index, text in enumerate(texts)]
+def _width(where: Sequence[Sequence[int]]) -> int:
+    """Columns of a line."""
+    return max(max(columns) for columns in where) + 1
 
 
-def _extent(places: Sequence[tuple[int, list[int]]]) -> tuple[int, int]:
-    """Groups, and columns of the widest."""
-    return max(group for group, _ in places) + 1, max(max(path) for _, path in places) + 1
+def _tree(texts: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """The nodes of each text in the tree of their common beginnings, numbered as the sorted texts meet them: whatever the texts' order is, the
+    same sums are taken in the same order."""
+    nodes: dict[tuple[int, int], int] = {}  # (parent, token) -> node
+    found: dict[tuple[int, ...], list[int]] = {}
+    for text in sorted(set(texts)):
+        parent, path = -1, []
+        for token in text:
+            parent = nodes.setdefault((parent, token), len(nodes))
+            path.append(parent)
+        found[text] = path
+    return [found[text] for text in texts]
 
 
-def _shared(texts: Sequence[tuple[int, ...]]) -> list[tuple[int, list[int]]]:
-    """Group and path of each text in a forest of common beginnings; a group has at most GROUP tokens, unless one text alone has more."""
-    found: dict[int, tuple[int, list[int]]] = {}
-    group, size = 0, 0
-    tree: dict[tuple[int, int], int] = {}  # (parent, token) -> node
-    for index in sorted(range(len(texts)), key=lambda place: texts[place]):  # neighbours share most
-        path = _insert(tree, size, texts[index])
-        if size and max(size, path[-1] + 1) > GROUP:
-            group, size, tree = group + 1, 0, {}
-            path = _insert(tree, 0, texts[index])
-        size = max(size, path[-1] + 1)
-        found[index] = (group, path)
-    return [found[index] for index in range(len(texts))]
-
-
-def _insert(tree: dict[tuple[int, int], int], size: int, text: Sequence[int]) -> list[int]:
-    path, parent = [], -1
-    for token in text:
-        node = tree.get((parent, token))
-        if node is None:
-            node, size = size, size + 1
-            tree[(parent, token)] = node
-        path.append(node)
-        parent = node
-    return path
+def _paths(where: Iterable[Sequence[int]], count: int, device: Any) -> Paths:
+    """Where ``count`` nodes stand in rows of attention: one for each text that no other one begins with."""
+    ordered = sorted(set(map(tuple, where)))
+    rows = [path for path, following in zip(ordered, [*ordered[1:], ()], strict=True) if following[:len(path)] != path]
+    longest = max(map(len, rows))
+    tokens, places = torch.zeros((len(rows), longest), dtype=torch.long), torch.zeros(count, dtype=torch.long)
+    for row, nodes in enumerate(rows):
+        path = torch.tensor(nodes)
+        tokens[row, :len(nodes)] = path
+        places[path] = row * longest + torch.arange(len(nodes))
+    return Paths(tokens=tokens.to(device), places=places.to(device))
 
 
 def can_share(config: Any) -> bool:
-    """Whether every layer is plain causal attention under an implementation that takes a mask of any shape."""
+    """Whether every layer is plain causal attention that can be asked row by row (:func:`auditor.training.core.attention.by_rows`)."""
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     plain = kinds == {"full_attention"} and not getattr(text, "sliding_window", None) and hasattr(text, "num_attention_heads")
-    return plain and getattr(text, "_attn_implementation", None) == "sdpa" and getattr(text, "model_type", "") in SHARING
+    return plain and getattr(text, "_attn_implementation", None) in ("sdpa", NAME) and getattr(text, "model_type", "") in SHARING
 
 
 class Encoder:

@@ -16,7 +16,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from auditor.errors import InputError
-from auditor.training.core.batch import Batch
+from auditor.training.core.attention import by_rows
+from auditor.training.core.batch import Batch, can_share
 
 CHUNK = 2048  # completion tokens whose logits exist at once where no gradient is wanted
 ROWS = 64  # of logits that a processor works on at once: what is made of them is then used while it is near
@@ -24,7 +25,9 @@ ROWS = 64  # of logits that a processor works on at once: what is made of them i
 
 def read(lm: Any, batch: Batch) -> torch.Tensor:
     """Hidden states (G, T, D) of a batch's tokens."""
-    return lm.get_decoder()(input_ids=batch.ids, position_ids=batch.depths, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    # transformers makes no mask of its own where it is given one of four dimensions; along the paths none is read
+    more = {} if batch.paths is None else {"paths": batch.paths, "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=batch.ids.device)}
+    return lm.get_decoder()(input_ids=batch.ids, position_ids=batch.depths, use_cache=False, **more).last_hidden_state
 
 
 class _OnModel(nn.Module):
@@ -33,6 +36,8 @@ class _OnModel(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        if can_share(self.lm.config):
+            by_rows(self.lm)
 
     @property
     def lm(self) -> Any:
@@ -49,7 +54,7 @@ class PolicyNet(_OnModel):
         Logits are divided by ``temperature``, as in sampling.
         """
         lm = self.lm
-        states = read(lm, batch)[batch.groups, batch.columns]  # (N, D): the state before a token predicts it
+        states = read(lm, batch)[batch.lines, batch.columns]  # (N, D): the state before a token predicts it
         logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.targets, (temperature, entropy))
         return _padded(logprobs, batch), None if entropies is None else _padded(entropies, batch)
 
@@ -121,7 +126,7 @@ class OptionNet(_OnModel):
     def forward(self, batch: Batch, tokens_O: torch.Tensor) -> torch.Tensor:
         """Log-probability (B, O) of each of the tokens after each row's last real token, among the whole vocabulary."""
         lm = self.lm
-        last = read(lm, batch)[batch.last_groups, batch.last_columns]
+        last = read(lm, batch)[batch.last_lines, batch.last_columns]
         return torch.log_softmax(lm.get_output_embeddings()(last).float(), -1)[:, tokens_O]
 
 
@@ -145,8 +150,8 @@ class ScalarNet(_OnModel):
         """Scores (B, K) at each row's last real token; or values (B, C) of the first head at the state before each completion token."""
         hidden = read(self.lm, batch)
         if not every_token:
-            return self.head(hidden[batch.last_groups, batch.last_columns]).float()
-        return _padded(self.head(hidden[batch.groups, batch.columns])[:, 0].float(), batch)
+            return self.head(hidden[batch.last_lines, batch.last_columns]).float()
+        return _padded(self.head(hidden[batch.lines, batch.columns])[:, 0].float(), batch)
 
 
 class SharedNet(nn.Module):
@@ -162,7 +167,7 @@ class SharedNet(nn.Module):
     def forward(self, batch: Batch, temperature: float = 1.0, entropy: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Log-probabilities (B, C), values (B, C) and, if asked, entropies (B, C)."""
         lm = self.policy.lm
-        states = read(lm, batch)[batch.groups, batch.columns]
+        states = read(lm, batch)[batch.lines, batch.columns]
         logprobs, entropies = _token_logprobs(lm.get_output_embeddings(), states, batch.targets, (temperature, entropy))
         values = _padded(self.head(states)[:, 0].float(), batch)
         return _padded(logprobs, batch), values, None if entropies is None else _padded(entropies, batch)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+import torch
 
 from auditor.errors import InputError, ModelError, TrainingError
 from auditor.models.decode import Clock, Row, decode, uniforms
@@ -90,6 +93,23 @@ def row_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:8], "big")
 
 
+@contextmanager
+def _casts_kept(model: Any) -> Iterator[None]:
+    """Under autocast each weight is cast once, not at every token. Autocast keeps its casts of those weights alone that want a gradient, which those below
+    adapters do not. The casts were made without one: earlier releases of PyTorch would give the next pass none, hence they are let go of."""
+    frozen: list[torch.Tensor] = []
+    if torch.is_autocast_enabled(model.device.type):
+        frozen = [weight for weight in model.parameters() if weight.is_floating_point() and not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+        torch.clear_autocast_cache()
+
+
 class EngineSampler:
     """The audit engine's decoder on the network in training. ``rows`` bounds the batch."""
 
@@ -107,7 +127,8 @@ class EngineSampler:
         for start in range(0, len(ordered), self.rows):
             places = ordered[start:start + self.rows]
             rows = [self._row(*prompts[place], sampling, seed) for place in places]
-            decode(self.model, rows, self.engine.stop_tokens, self.clock)
+            with _casts_kept(self.model):
+                decode(self.model, rows, self.engine.stop_tokens, self.clock)
             if not all(row.finite for row in rows):
                 raise TrainingError("the policy gives logits that are not finite: its weights have come apart; go back to the last checkpoint with a lower lr")
             for place, row in zip(places, rows, strict=True):
