@@ -34,14 +34,15 @@ from auditor.training.recipe import Recipe, Stage, method
 # in between: three steps of DPO on 16 shipped pairs 0.55 of that (the first, which sets up memory, 0.4, the others 0.67), of a reward model 0.58, an
 # update of PPO (16 completions of 32 tokens, minibatches of 4, the built-in decoder) 0.55.
 # In bfloat16 the same update (EPYC with AVX512-BF16, one thread, products of 470 GFLOP/s) 0.32: all that is no matrix product stays as slow.
-# Other methods have not been measured in it; a reward model's passes stay float32 and are counted as if not.
-EFFICIENCY = {"float32": 0.55, "bfloat16": 0.32}
+# Other methods have not been measured in it; a reward model's passes stay float32 and are counted as if not. Since tokens stand in one line, with two
+# threads, every weight and what sets up memory included: DPO 0.65 and 0.32 (float32, bfloat16), PPO as above 0.59 and 0.27.
+EFFICIENCY = {"float32": 0.6, "bfloat16": 0.3}
 LIBRARIES = 0.5e9  # bytes of the interpreter with torch and transformers, before the weights
 # Bytes a token, layer and hidden unit, float32: autograd keeps 77 with adapters and 85 with every weight (counted by its hooks), the rest is what single
 # operations and the allocator take. Measured peaks of the runs above: DPO 3.53 GiB, reward model 3.13, PPO 2.59; planned 3.53, 3.10 and 2.64. SFT of every
-# weight: 3.40, planned 3.99, since gradients are not all there yet while activations are.
+# weight: 3.40, planned 3.99, since gradients are not all there yet while activations are. In one line, every weight: DPO 3.75 (bfloat16 3.63), planned 4.77;
+# PPO 5.67 (6.20), planned 6.07.
 ACTIVATION = 137
-ATTENDED = 0.08  # of those, for each further place that a token has in attention's rows: its query, key, value and result
 LOGITS = 4  # float32 copies of a micro-batch's logits at once
 BATCHES = 64  # batches of a stage that are put together as in training; the rest is taken to be like them
 ROLES = ("", "stage:")
@@ -87,6 +88,9 @@ class Sizes:
         self.context = int(getattr(text, "max_position_embeddings", None) or 1 << 30)
         self.hidden, self.layers, self.vocabulary = int(text.hidden_size), int(text.num_hidden_layers), int(text.vocab_size)
         self.share = can_share(model.config)
+        heads = int(getattr(text, "num_attention_heads", 0) or 0)
+        size = int(getattr(text, "head_dim", None) or self.hidden // max(1, heads))
+        self.attended = 8 * (heads + int(getattr(text, "num_key_value_heads", None) or heads)) * size  # bytes of a query, key, value and result
         self.weights = sum(parameter.numel() for parameter in model.parameters())
         inside = [module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and not name.endswith("lm_head")]
         self.body = sum(module.weight.numel() for module in inside)
@@ -144,13 +148,15 @@ class Work:
         return Work(tokens=self.tokens * factor, projected=self.projected * factor, largest=self.largest)
 
 
-def _work(batches: Iterable[Sequence[Sequence[Encoded]]], budget: int, share: bool) -> Work:
+def _work(batches: Iterable[Sequence[Sequence[Encoded]]], budget: int, sizes: Sizes) -> Work:
     """The work of one pass over ``batches`` of examples (of a row, or of both sides of a pair), cut into micro-batches as training cuts them."""
     groups = [[row for example in group for row in example] for batch in batches
               for group in micro_batches(batch, lambda example: len(example) * max(row.length for row in example), budget)]
-    tokens = [computed_tokens(rows, share=share) for rows in groups]
+    tokens = [computed_tokens(rows, share=sizes.share) for rows in groups]
     projected = [sum(len(row.completion) for row in rows) for rows in groups]
-    held = [count + round(ATTENDED * (computed_tokens(rows) - count)) for count, rows in zip(tokens, groups, strict=True)]
+    # Attention lays a token out once more for every row that it stands in.
+    further = sizes.attended / (ACTIVATION * sizes.hidden)
+    held = [count + round(further * (computed_tokens(rows) - count)) for count, rows in zip(tokens, groups, strict=True)]
     return Work(tokens=sum(tokens), projected=sum(projected), largest=(max(held, default=0), max(projected, default=0)))
 
 
@@ -171,11 +177,11 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     used, held = ([_rows(encoder, item) for item in part] for part in (split(items, share, seed) if share else (list(items), [])))
     steps = steps_of(config, len(used))
     seen = [[used[index] for index in batch_at(config, len(used), seed, step)] for step in _spread(steps, BATCHES)]
-    trained = _work(seen, config.micro_tokens, sizes.share).times(steps / len(seen))
+    trained = _work(seen, config.micro_tokens, sizes).times(steps / len(seen))
     # A preference loss looks at every pair once before it starts, a reward or a labeller at those held out; sft leaves them alone.
     looked_at = used if hasattr(config, "beta") else [] if stage.method == "sft" else held
     some = [looked_at[index] for index in _spread(len(looked_at), BATCHES * 16)]
-    looked = _work([some], 2 * config.micro_tokens, sizes.share).times(len(looked_at) / max(1, len(some)))
+    looked = _work([some], 2 * config.micro_tokens, sizes).times(len(looked_at) / max(1, len(some)))
     projects = float(not hasattr(config, "heads"))  # scalar heads need no vocabulary
     flops = sizes.forward(trained.tokens, projects * trained.projected) * _factor(config) + sizes.forward(looked.tokens, projects * looked.projected)
     largest = (trained.largest[0], projects * trained.largest[1])
@@ -190,7 +196,7 @@ def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequenc
                          "shorten it, leave it out, or raise max_length")
     models = sum(part.kind in ("model", "labeller", "judge") for part in config.reward)
     networks = 2 if config.value == "separate" else 1
-    looked, trained, repeats = _experience(config, prompts, seed, sizes.share)
+    looked, trained, repeats = _experience(config, prompts, seed, sizes)
     row = sum(map(len, prompts)) / len(prompts) + config.max_new_tokens
     count, written = config.updates * config.batch_size + config.normalise_on, config.max_new_tokens
     writes = 0 if config.rollout_server else 1  # what a server computes is not this machine's
@@ -206,7 +212,7 @@ def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequenc
     return {"steps": steps, "tokens": round(tokens), "flops": flops, "bytes": _memory(config, sizes, (copies, networks), trained.largest)}
 
 
-def _experience(config: Any, prompts: Sequence[tuple[int, ...]], seed: int, share: bool) -> tuple[Work, Work, bool]:
+def _experience(config: Any, prompts: Sequence[tuple[int, ...]], seed: int, sizes: Sizes) -> tuple[Work, Work, bool]:
     """The work of a look at all completions, that of the passes over them in training, and whether the first of these is the look itself (in one
     process). What is not written yet is taken at full length, each another."""
     looks, minibatches = [], []
@@ -220,7 +226,7 @@ def _experience(config: Any, prompts: Sequence[tuple[int, ...]], seed: int, shar
             minibatches += [shuffled[start:start + config.minibatch_size] for start in range(0, len(rows), config.minibatch_size)]
     scale = config.updates / len(updates)
     whole = all(len(micro_batches(rows, lambda row: row[0].length, config.micro_tokens)) == 1 for rows in looks)
-    work = [_work(batches, budget, share).times(scale) for batches, budget in ((looks, 2 * config.micro_tokens), (minibatches, config.micro_tokens))]
+    work = [_work(batches, budget, sizes).times(scale) for batches, budget in ((looks, 2 * config.micro_tokens), (minibatches, config.micro_tokens))]
     return work[0], work[1], whole and config.minibatch_size >= config.batch_size
 
 

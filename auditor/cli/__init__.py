@@ -21,24 +21,35 @@ class Stopped(Exception):
 class _Interrupts:
     """Ctrl-C as a KeyboardInterrupt, but never in the midst of an import: it waits until that is done.
 
-    An import that was cut short cannot be taken up again (numpy answers with an ImportError, DuckDB aborts), and a library may
-    turn the KeyboardInterrupt into an error of its own: hence ``seen``. A second Ctrl-C during an import ends the process.
+    An import that was cut short cannot be taken up again (numpy answers with an ImportError, DuckDB aborts). A second Ctrl-C while the first one waits
+    ends the process. ``seen``: a library may have turned the KeyboardInterrupt into an error of its own, or the import may have failed for another reason.
     """
 
     seen = False
+    waiting = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         import signal
 
-        if not _importing(frame):
-            self.seen = True
+        pressed = number == signal.SIGINT
+        if not pressed and not self.waiting:
+            return  # what it would say has been said
+        self.seen = True
+        if not hasattr(signal, "setitimer") or not _importing(frame):
+            self.waiting = False
             raise KeyboardInterrupt
-        if self.seen and number == signal.SIGINT:
+        if self.waiting and pressed:
             os.write(2, b"interrupted\n")
             _leave()
-        self.seen = True
+        self.waiting = True
         signal.signal(signal.SIGALRM, self)
         signal.setitimer(signal.ITIMER_REAL, LOOK_AGAIN)
+
+    def raise_if_seen(self) -> None:
+        """Raise KeyboardInterrupt where Ctrl-C was pressed, whatever became of it."""
+        self.waiting = False
+        if self.seen:
+            raise KeyboardInterrupt
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -58,13 +69,15 @@ def main() -> None:
     try:
         _prepare()
         code = run(sys.argv[1:])
+        _ignore_interrupts()
     except Stopped as stopped:
+        _ignore_interrupts()
         _complain(str(stopped))
     except KeyboardInterrupt:
+        _ignore_interrupts()
         _complain("interrupted")
     if code == INTERRUPTED:
         _leave()
-    _ignore_interrupts()
     sys.exit(code)
 
 
@@ -96,7 +109,7 @@ def _leave() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # the last from a stream that was being written when the signal came
             continue
     os._exit(INTERRUPTED)
 
@@ -105,7 +118,7 @@ def _ignore_interrupts() -> None:
     """Everything is done: an interrupt now would only show as a traceback from the interpreter's own exit."""
     import signal
 
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _interrupts.waiting = False
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -124,8 +137,7 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as leaving:
         return leaving.exit_code
     except AuditorError as error:
-        if _interrupts.seen:
-            raise KeyboardInterrupt from None
+        _interrupts.raise_if_seen()
         _complain(f"error: {error}")
         return error.exit_code
     except typer.Abort:
@@ -141,8 +153,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    if _interrupts.seen:
-        raise KeyboardInterrupt from None
+    _interrupts.raise_if_seen()
     # typer carries its own copy of click, whose usage errors have no public base class; they know how to show themselves.
     if hasattr(error, "show") and hasattr(error, "exit_code"):
         error.show()

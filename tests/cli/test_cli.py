@@ -252,12 +252,22 @@ def test_an_interrupt_before_anything_is_recorded_is_one_line(tmp_path, tiny_che
     assert errors == "interrupted\n" or "go on with `auditor run --resume" in errors
 
 
-@pytest.mark.parametrize(("times", "expected"), [(1, "whole\n"), (2, "")])
-def test_an_interrupt_waits_for_an_import_and_a_second_one_does_not(tmp_path, times, expected):
-    """An import that was cut short cannot be taken up again: numpy raises, DuckDB aborts."""
-    (tmp_path / "slow.py").write_text("import time\nprint('on', flush=True)\nfor _ in range(10):\n    time.sleep(0.1)\nprint('whole', flush=True)\n")
+@pytest.mark.parametrize(("times", "ending", "expected"), [(1, "print('whole', flush=True)", "whole\n"), (2, "print('whole', flush=True)", ""),
+                                                           *[(1, f"time.sleep({wait}); raise ImportError('broken')", "") for wait in (0, 0.005, 0.01, 0.015)]])
+def test_an_interrupt_waits_for_an_import_and_a_second_one_does_not(tmp_path, times, ending, expected):
+    """An import that was cut short cannot be taken up again: numpy raises, DuckDB aborts. One that fails by itself ends in one line, too."""
+    (tmp_path / "slow.py").write_text(f"import time\nprint('on', flush=True)\nfor _ in range(10):\n    time.sleep(0.1)\n{ending}\n")
     slow = f"import sys, time; sys.path.insert(0, {str(tmp_path)!r}); __import__('slow'); time.sleep(60)"
-    marked = f"import auditor.cli; auditor.cli.run = lambda _: exec({slow!r}); auditor.cli.main()"
+    marked = f"""
+import auditor.cli
+def run(_):
+    try:
+        exec({slow!r})
+    except ImportError as error:
+        return auditor.cli._unforeseen(error)
+auditor.cli.run = run
+auditor.cli.main()
+"""
     process = subprocess.Popen([sys.executable, "-c", marked], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "on\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from auditor.models.resolve import EngineOptions, open_model
 from auditor.training.core import attention
@@ -91,19 +92,22 @@ def test_whole_matrices_give_what_the_library_gives(monkeypatch, budget, heads):
 
 
 @pytest.mark.parametrize("longest", [0, attention.LONGEST])
-def test_bfloat16_errs_as_bfloat16_does(monkeypatch, longest):
-    """The library's own kernel for it (beyond ``LONGEST``) and ours: the error against float32 is a few times the type's rounding, 2⁻⁹."""
+@pytest.mark.parametrize("gain", [1.0, 4.0])
+def test_bfloat16_errs_as_bfloat16_does(monkeypatch, longest, gain):
+    """The library's own kernel for it (beyond ``LONGEST``) and ours: the error against float32 is a few times the type's rounding, 2⁻⁹, though scores
+    reach 50, where bfloat16 has steps of a quarter; and under autocast too."""
     monkeypatch.setattr(attention, "LONGEST", longest)
     generator = torch.Generator().manual_seed(0)
-    given = [torch.randn(3, 40, heads, 16, generator=generator).bfloat16().requires_grad_() for heads in (6, 2, 2)]
+    given = [(size * torch.randn(3, 40, heads, 16, generator=generator)).bfloat16().requires_grad_() for heads, size in ((6, gain), (2, gain), (2, 1.0))]
     towards = torch.randn(3, 40, 6, 16, generator=generator).bfloat16()
-    found = causal(*given, 0.25)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = causal(*given, 0.25)
     assert found.dtype == torch.bfloat16
     exact = [part.detach().float().requires_grad_() for part in given]
     expected = causal(*exact, 0.25)
     gradients = zip(torch.autograd.grad(found, given, towards), torch.autograd.grad(expected, exact, towards.float()), strict=True)
-    for ours, theirs in [(found, expected), *gradients]:
-        assert float((ours.detach().float() - theirs.detach()).norm() / theirs.detach().norm()) < 0.01
+    for ours, theirs in [(found.detach(), expected.detach()), *gradients]:
+        assert float((ours.float() - theirs).norm() / theirs.norm()) < 0.01
 
 
 @pytest.mark.parametrize("lora", [0, 4])
@@ -134,15 +138,42 @@ def test_a_model_that_takes_rows_is_saved_and_decodes_as_before(tiny_checkpoint,
     assert attention.NAME not in (tmp_path / "config.json").read_text()
 
 
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_a_network_that_would_not_read_the_paths_is_not_handed_them(tiny_checkpoint, implementation):
+    net = PolicyNet(open_model(str(tiny_checkpoint), EngineOptions(pack=False)).model)
+    net.lm.set_attn_implementation(implementation)
+    with pytest.raises(RuntimeError, match="every token would see every other"):
+        net(collate(examples(), share=True))
+
+
+class Casts(TorchDispatchMode):
+    """Counts what is cast from float32 to bfloat16, by shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float32 and (kwargs or {}).get("dtype") == torch.bfloat16:
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("lora", [0, 4])
-def test_completions_under_autocast_leave_nothing_that_has_no_gradient(tiny_checkpoint, lora):
+def test_completions_under_autocast_cast_each_weight_once_and_leave_none(tiny_checkpoint, lora):
     """Weights that were cast while completions were written, without a gradient, would give the pass after it none."""
     net = policy_net(open_model(str(tiny_checkpoint), EngineOptions(pack=False)), Optimisation(lora_rank=lora), 0)
     engine = open_model(str(tiny_checkpoint), EngineOptions(pack=False))
     wanted = {name for name, weight in net.named_parameters() if weight.requires_grad}
+    down = (48, 96)  # the shape of no activation and of one weight a layer
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        written = EngineSampler(engine, net.lm)([("a", PROMPT), ("b", PROMPT)], Sampling(max_new_tokens=4), 0)
+        with Casts() as casts:
+            written = EngineSampler(engine, net.lm)([("a", PROMPT), ("b", PROMPT)], Sampling(max_new_tokens=6), 0)
+        assert max(len(row.completion) for row in written) > 2
+        assert casts.shapes.count(down) == net.lm.config.num_hidden_layers
         assert {name for name, weight in net.named_parameters() if weight.requires_grad} == wanted
-        logprobs = net(collate(written))[0]
+        with Casts() as casts:
+            logprobs = net(collate(written))[0]
+        assert casts.shapes.count(down) == net.lm.config.num_hidden_layers
     logprobs.sum().backward()
     assert {name for name, weight in net.named_parameters() if weight.grad is not None} == wanted

@@ -81,7 +81,7 @@ def test_sharing_beginnings_changes_no_row(engine, count):
     given = [encoder.pair(f"{i}", [user("say fox " + "dog " * (i // 2 % 5))], ["the lazy", "the lazy dog over", "six"][i % 3]) for i in range(count)]
     batch = collate(given, share=True)
     assert can_share(engine.model.config)
-    assert batch.ids.shape[0] == (1 if count == 6 else batch.ids.shape[0])
+    assert batch.ids.shape[0] == 1
     assert batch.tokens < 0.7 * collate(given).tokens
     net, scalar = PolicyNet(engine.model), scalar_net(engine, Optimisation(), 0, heads=2)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from auditor.models.resolve import EngineOptions, open_model
 from auditor.schema import user
 from auditor.training import planning
 from auditor.training.core import nets
-from auditor.training.core.batch import Encoder, collate
+from auditor.training.core.batch import Encoded, Encoder, collate
 from auditor.training.core.nets import PolicyNet
 from auditor.training.core.rollout import EngineSampler
 from auditor.training.pipeline import train
@@ -65,6 +65,17 @@ def test_steps_and_tokens_are_those_of_the_training(recipe_of, tmp_path, monkeyp
     monkeypatch.setattr(nets, "read", lambda lm, batch, read=nets.read: (counted.append(batch.tokens), read(lm, batch))[1])
     (outcome,) = train(recipe, tmp_path / "out")
     assert (planned.examples, planned.topics, planned.steps, planned.tokens) == (10, 5, outcome.steps, sum(counted))
+
+
+def test_memory_counts_every_place_that_a_common_beginning_has_in_attention(monkeypatch, tiny_checkpoint):
+    sizes = planning.Sizes(str(tiny_checkpoint))
+    rows = [[(Encoded(id=str(end), prompt=tuple(range(5, 45)), completion=(end,)),) for end in range(8)]]
+    work = planning._work(rows, 10_000, sizes)
+    assert work.tokens == 48
+    monkeypatch.setattr(sizes, "attended", 0)
+    assert planning._work(rows, 10_000, sizes).largest[0] == 48
+    # Four query heads and two key heads of 12 numbers: a query and its result, a key and its value, four bytes each, at 8 · 41 − 48 further places.
+    assert (work.largest[0] - 48) * planning.ACTIVATION * 48 == pytest.approx(4 * (2 * 4 + 2 * 2) * 12 * (8 * 41 - 48), rel=0.02)
 
 
 def test_a_model_that_does_not_share_beginnings_reads_more(recipe_of, tmp_path, monkeypatch):

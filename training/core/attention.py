@@ -30,7 +30,10 @@ class Paths:
 
 
 def by_rows(model: Any) -> None:
-    """Let a transformers model take ``paths`` in its forward pass; without them it computes what it did. Only where ``can_share`` holds."""
+    """Let a transformers model take ``paths`` in its forward pass; without them it computes what it did. Only where ``can_share`` holds.
+
+    A token of a common beginning takes part in several sums of gradients at once: on a GPU the order in which they are added may differ from run to run.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -63,13 +66,23 @@ def causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: f
     """softmax(scale · query keyᵀ) value over a row's tokens so far: query (B, L, H, D), key and value (B, L, K, D); returns (B, L, H, D)."""
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[1] <= LONGEST:
         return _Causal.apply(query, key, value, scale)
-    groups = query.shape[2] != key.shape[2]
+    heads = query.shape[2] // key.shape[2]
+    groups = heads > 1 and _takes_groups(query)
+    if heads > 1 and not groups:
+        key, value = key.repeat_interleave(heads, 2), value.repeat_interleave(heads, 2)
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=groups).transpose(1, 2)
 
 
+def _takes_groups(query: torch.Tensor) -> bool:
+    """Whether a kernel that keeps no scores takes fewer key heads than query heads: on a processor since PyTorch 2.9, on a GPU in half precision."""
+    if query.device.type == "cpu":
+        return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 9)
+    return query.dtype in (torch.float16, torch.bfloat16)
+
+
 class _Causal(torch.autograd.Function):
-    """Whole matrices of scores, some rows at a time, computed again for the gradient. Scores are added up and normalised in float32.
+    """Whole matrices of scores, some rows at a time, computed again for the gradient. Scores and their gradients are float32 from the product on.
 
     The query heads that share a key head are one longer matrix: nothing is repeated. It has no second derivative.
     """
@@ -82,7 +95,7 @@ class _Causal(torch.autograd.Function):
         found = torch.empty_like(query)
         hidden = _hidden(query, key)
         for rows in _parts(query, key):
-            torch.matmul(_weights(query[rows], key[rows], hidden, scale), value[rows], out=found[rows])
+            torch.matmul(_weights(query[rows], key[rows], hidden, scale).to(query.dtype), value[rows], out=found[rows])
         return _tokens(found, key.shape[2])
 
     @staticmethod
@@ -94,9 +107,9 @@ class _Causal(torch.autograd.Function):
         hidden = _hidden(query, key)
         for rows in _parts(query, key):
             weights = _weights(query[rows], key[rows], hidden, ctx.scale)
-            torch.matmul(weights.transpose(-1, -2), given[rows], out=found[2][rows])
-            towards = torch.matmul(given[rows], value[rows].transpose(-1, -2))
-            scores = towards.sub_((towards * weights).sum(-1, keepdim=True)).mul_(weights).mul_(ctx.scale)
+            torch.matmul(weights.to(query.dtype).transpose(-1, -2), given[rows], out=found[2][rows])
+            towards = _products(given[rows], value[rows])
+            scores = towards.sub_((towards * weights).sum(-1, keepdim=True)).mul_(weights).mul_(ctx.scale).to(query.dtype)
             torch.matmul(scores, key[rows], out=found[0][rows])
             torch.matmul(scores.transpose(-1, -2), query[rows], out=found[1][rows])
         return _tokens(found[0], key.shape[2]), _tokens(found[1], key.shape[2]), _tokens(found[2], key.shape[2]), None
@@ -125,5 +138,10 @@ def _parts(query: torch.Tensor, key: torch.Tensor) -> list[slice]:
 
 
 def _weights(query: torch.Tensor, key: torch.Tensor, hidden: torch.Tensor, scale: float) -> torch.Tensor:
-    scores = torch.matmul(query, key.transpose(-1, -2)).float().mul_(scale).masked_fill_(hidden, float("-inf"))
-    return torch.softmax(scores, -1).to(query.dtype)
+    return torch.softmax(_products(query, key).mul_(scale).masked_fill_(hidden, float("-inf")), -1)
+
+
+def _products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Of every two lines, in float32: scores of 50 have a rounding error of .1 in bfloat16. Autocast would cast them back."""
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.matmul(left.float(), right.float().transpose(-1, -2))

@@ -23,7 +23,7 @@ from auditor.training.core.attention import NAME, Paths
 
 T = TypeVar("T")
 
-# Families whose attention has been checked here to read position ids and to take rows of its own (tests/training/test_core.py).
+# Families whose attention has been checked here to read position ids and to take rows of its own (tests/training/test_attention.py).
 SHARING = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "olmo2", "smollm3"})
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from auditor.errors import InputError
-from auditor.training.core.attention import by_rows
+from auditor.training.core.attention import NAME, by_rows
 from auditor.training.core.batch import Batch, can_share
 
 CHUNK = 2048  # completion tokens whose logits exist at once where no gradient is wanted
@@ -25,8 +25,13 @@ ROWS = 64  # of logits that a processor works on at once: what is made of them i
 
 def read(lm: Any, batch: Batch) -> torch.Tensor:
     """Hidden states (G, T, D) of a batch's tokens."""
-    # transformers makes no mask of its own where it is given one of four dimensions; along the paths none is read
-    more = {} if batch.paths is None else {"paths": batch.paths, "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=batch.ids.device)}
+    more: dict[str, Any] = {}
+    if batch.paths is not None:
+        used = lm.config.get_text_config()._attn_implementation
+        if used != NAME:
+            raise RuntimeError(f"a batch of shared beginnings on a network whose attention is {used!r}, not {NAME!r}: every token would see every other")
+        # transformers makes no mask of its own where it is given one of four dimensions; along the paths none is read
+        more = {"paths": batch.paths, "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=batch.ids.device)}
     return lm.get_decoder()(input_ids=batch.ids, position_ids=batch.depths, use_cache=False, **more).last_hidden_state
 
 
