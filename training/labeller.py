@@ -26,6 +26,7 @@ from auditor.training.core.config import Optimisation
 from auditor.training.core.constitution import Principle, load_constitution
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.nets import OptionNet, PolicyNet
+from auditor.training.core.noncontextual import context_notes, measure_context, with_noncontextual
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.validation import measure_comparisons, measure_ratings
 from auditor.training.core.weights import policy_net, save_policy
@@ -39,7 +40,8 @@ class Config(Optimisation):
     ``ask``: the questions that are trained: pairwise (for rlaif and as a judge), rating (for d-rlaif, and for rlaif with ask = rating), or both.
     ``constitution`` (a TOML file or shipped:constitution) asks every pair about a principle that speaks to its kind, too, or rates by its
     standard. ``mass_weight`` weighs the cross-entropy from all nine digits alike in the rating loss, so that the reply stays a digit.
-    ``measure_before`` measures the model before its training as well.
+    ``measure_before`` measures the model before its training as well. ``noncontextual`` more pairs are made of each: its better answer over an answer to
+    another topic's question (Liu et al. 2024, arXiv 2409.13156), so that answering the question is part of what is good.
     """
 
     data: str = "shipped:preferences"
@@ -48,6 +50,7 @@ class Config(Optimisation):
     ask: Literal["pairwise", "rating", "both"] = "pairwise"
     constitution: str = ""
     mass_weight: float = 0.1
+    noncontextual: int = 0
     measure_before: bool = True
 
 
@@ -153,7 +156,8 @@ def train(config: Config, run: StageRun) -> Outcome:
     engine = run.open(start)
     preferences = load_preferences(run.find(config.data, "preferences"), limit=config.limit or None, seed=run.seed)
     train_part, held_part = split(preferences, config.held_out, run.seed)
-    examples, tokens = examples_of(engine, train_part, config, run.seed), option_tokens(engine, preferences[0])
+    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}")
+    examples, tokens = examples_of(engine, shown, config, run.seed), option_tokens(engine, preferences[0])
     before = _before(config, run, engine, held_part)
     model = policy_net(engine, config, run.seed).model
     share = can_share(engine.model.config)
@@ -162,14 +166,15 @@ def train(config: Config, run: StageRun) -> Outcome:
         return _loss(module, rows, (tokens, share), config.mass_weight)
 
     stepper = fit(Task(net=OptionNet(model), examples=examples, loss=loss, length=lambda row: row.length), config, run)
-    measured = _measured(config, run, engine, held_part)
+    measured = _measured(config, run, engine, held_part, context=True)
     target = run.folder / "model"
     if run.world.is_main:
         save_policy(engine, PolicyNet(model), start, target)
     run.world.wait()
     first = measured["rating" if config.ask == "rating" else "pairwise"]
     return Outcome(kind="labeller", path=target, steps=stepper.done, data_hashes={config.data: data_hash(preferences)},
-                   measured={"accuracy": first["accuracy"], "after": measured, "before": before, "trained_on": len(train_part)})
+                   measured={"accuracy": first["accuracy"], "after": measured, "before": before, "trained_on": len(train_part)},
+                   notes=context_notes(measured.get("rating", {})))
 
 
 def _loss(module: Any, rows: Sequence[Example], asked: tuple[torch.Tensor, bool], mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -199,8 +204,8 @@ def _before(config: Config, run: StageRun, engine: Any, held: Sequence[Preferenc
     return found
 
 
-def _measured(config: Config, run: StageRun, engine: Any, held: Sequence[Preference]) -> dict[str, Any]:
-    """What the engine's weights, as they are now, say of held-out pairs."""
+def _measured(config: Config, run: StageRun, engine: Any, held: Sequence[Preference], *, context: bool = False) -> dict[str, Any]:
+    """What the engine's weights, as they are now, say of held-out pairs; with ``context`` also whether its ratings follow from the question."""
     training = engine.model.training
     engine.model.eval()
     labeller = Labeller(engine)
@@ -211,7 +216,7 @@ def _measured(config: Config, run: StageRun, engine: Any, held: Sequence[Prefere
         if config.constitution:
             found["by_principle"] = measure_comparisons(labeller, held, load_constitution(config.constitution), run.seed)
     if config.ask != "pairwise":
-        found["rating"] = measure_ratings(labeller, held)
+        found["rating"] = measure_ratings(labeller, held) | (measure_context(held, labeller.rate, run.seed) if context else {})
         if config.constitution:
             labeller.manner = Manner(ask="rating")
             found["rating_by_principle"] = measure_comparisons(labeller, held, load_constitution(config.constitution), run.seed)

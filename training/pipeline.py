@@ -157,6 +157,8 @@ def _run_stage(stage: Stage, run: StageRun, facts: Mapping[str, Any]) -> Outcome
             run.after_step(outcome.steps)
     if outcome.measured.get("accuracy"):
         run.reporter.say(f"{run.name}: accuracy {shown(outcome.measured)}")
+    for note in outcome.notes:
+        run.reporter.say(f"{run.name}: {note}")
     run.world.wait()
     return outcome
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,8 +26,10 @@ from auditor.schema import Demonstration, ModelSpec, Preference, Prompt, Request
 from auditor.training.core.batch import Encoded, Encoder, can_share, computed_tokens, micro_batches, order
 from auditor.training.core.config import Optimisation
 from auditor.training.core.loop import batch_at, steps_of
+from auditor.training.core.noncontextual import questions, with_noncontextual
 from auditor.training.core.on_policy import prompts_at
 from auditor.training.data import load_demonstrations, load_preferences, load_prompts, split
+from auditor.training.labeller import examples_of
 from auditor.training.recipe import Recipe, Stage, method
 
 # Measured on SmolLM2-135M, LoRA 16, float32, one thread of an AMD EPYC, operations as planned here by CPU seconds, against matrix products of 65 to 78 GFLOP/s
@@ -174,7 +176,10 @@ def _rows(encoder: Encoder, item: Preference | Demonstration) -> tuple[Encoded, 
 def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Sequence[Any], int]) -> dict[str, Any]:
     items, seed = given
     config, share = stage.config, getattr(stage.config, "held_out", 0.0)
-    used, held = ([_rows(encoder, item) for item in part] for part in (split(items, share, seed) if share else (list(items), [])))
+    part, rest = split(items, share, seed) if share else (list(items), [])
+    part = with_noncontextual(part, getattr(config, "noncontextual", 0), seed, f"stage {stage.name!r}")
+    rows = _asked(sizes, config, seed) if stage.method == "labeller" else lambda given: [_rows(encoder, item) for item in given]
+    used, held = rows(part), rows(rest)
     steps = steps_of(config, len(used))
     seen = [[used[index] for index in batch_at(config, len(used), seed, step)] for step in _spread(steps, BATCHES)]
     trained = _work(seen, config.micro_tokens, sizes).times(steps / len(seen))
@@ -182,10 +187,20 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     looked_at = used if hasattr(config, "beta") else [] if stage.method == "sft" else held
     some = [looked_at[index] for index in _spread(len(looked_at), BATCHES * 16)]
     looked = _work([some], 2 * config.micro_tokens, sizes).times(len(looked_at) / max(1, len(some)))
+    if stage.method == "reward":
+        probe = [(encoder.pair("", rest[index].prompt, text),) for index, _, text in questions(rest, seed)]
+        probed = _work([[probe[index] for index in _spread(len(probe), BATCHES * 16)]], config.micro_tokens, sizes)
+        looked = replace(looked, tokens=looked.tokens + probed.times(max(1.0, len(probe) / (BATCHES * 16))).tokens)
     projects = float(not hasattr(config, "heads"))  # scalar heads need no vocabulary
     flops = sizes.forward(trained.tokens, projects * trained.projected) * _factor(config) + sizes.forward(looked.tokens, projects * looked.projected)
     largest = (trained.largest[0], projects * trained.largest[1])
     return {"steps": steps, "tokens": round(trained.tokens + looked.tokens), "flops": flops, "bytes": _memory(config, sizes, (1, 1), largest)}
+
+
+def _asked(sizes: Any, config: Any, seed: int) -> Callable[[Sequence[Preference]], list[tuple[Encoded, ...]]]:
+    """The questions that a labeller is trained on, two of each example."""
+    return lambda given: [tuple(Encoded(id="", prompt=ids, completion=()) for ids in example.prompts)
+                          for example in (examples_of(sizes, given, config, seed) if given else [])]
 
 
 def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequence[Prompt], int]) -> dict[str, Any]:

@@ -15,12 +15,14 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from auditor.errors import InputError
+from auditor.schema import Message
 from auditor.training.core.batch import Encoder
 from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.held_out import measure_scores
 from auditor.training.core.loop import Task, fit
+from auditor.training.core.noncontextual import context_notes, measure_context, with_noncontextual
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
-from auditor.training.core.scoring import score_pairs
+from auditor.training.core.scoring import score_pairs, score_rows
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.validation import seen
 from auditor.training.core.weights import save_reward, scalar_net
@@ -33,11 +35,14 @@ class Config(Optimisation):
 
     ``heads`` scalar heads on one body; their scores become one by ``aggregate``: mean, min (the worst case), or mean − ``penalty`` · variance.
     ``centring`` weighs the squared sum of both scores, so that scores stay around 0. ``use_margins`` asks for a gap of the pair's margin.
+    ``noncontextual`` more pairs are made of each: its better reply over a reply to another topic (Liu et al. 2024, arXiv 2409.13156), so that what is
+    rewarded is an answer to the prompt, not a manner.
     """
 
     data: str = ""
     limit: int = 0
     held_out: float = 0.2
+    noncontextual: int = 0
     heads: int = 1
     aggregate: Literal["mean", "min", "uncertainty"] = "mean"
     penalty: float = 1.0
@@ -67,7 +72,7 @@ def check(config: Config, place: str) -> None:
         raise InputError(f"{place}: heads is {config.heads}; pass at least 1")
     if not 0 < config.held_out < 1:
         raise InputError(f"{place}: held_out is {config.held_out}; pass a share between 0 and 1: a reward that was not measured may not be used")
-    check_from_0(config, ("limit", "penalty", "centring"), place)
+    check_from_0(config, ("limit", "noncontextual", "penalty", "centring"), place)
 
 
 def train(config: Config, run: StageRun) -> Outcome:
@@ -82,7 +87,8 @@ def train(config: Config, run: StageRun) -> Outcome:
     start = run.find(config.model, "policy")
     engine = run.open(start)
     encoder = Encoder(engine, config.max_length)
-    pairs, held = encode_pairs(encoder, train_part), encode_pairs(encoder, held_part)
+    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}")
+    pairs, held = encode_pairs(encoder, shown), encode_pairs(encoder, held_part)
     net = scalar_net(engine, config, run.seed, config.heads)
 
     def loss(module: Any, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -93,13 +99,18 @@ def train(config: Config, run: StageRun) -> Outcome:
         return losses.sum(), statistics
 
     stepper = fit(Task(net=net, examples=pairs, loss=loss, length=pair_length), config, run)
-    scores = score_pairs(net, held, {"aggregate": config.aggregate, "penalty": config.penalty}, config.micro_tokens)
-    measured = measure_scores(held, scores)
+    how = {"aggregate": config.aggregate, "penalty": config.penalty}
+    measured = measure_scores(held, score_pairs(net, held, how, config.micro_tokens))
+
+    def score(asked: Sequence[tuple[tuple[Message, ...], str]]) -> list[float]:
+        return score_rows(net, [encoder.pair(str(index), messages, text) for index, (messages, text) in enumerate(asked)], how, config.micro_tokens)
+
+    measured |= measure_context(held_part, score, run.seed)
     if "dpo" in engine.spec.lineage.get("history", ()):  # the one method that learns from all pairs
         measured |= seen(preferences, engine.spec)
     target = run.folder / "model"
     if run.world.is_main:
-        facts = {"aggregate": config.aggregate, "penalty": config.penalty, "measured": measured}
-        save_reward(engine, net, facts, target)
+        save_reward(engine, net, {**how, "measured": measured}, target)
     run.world.wait()
-    return Outcome(kind="reward", path=target, steps=stepper.done, measured=measured, data_hashes={source: data_hash(preferences)})
+    return Outcome(kind="reward", path=target, steps=stepper.done, measured=measured, data_hashes={source: data_hash(preferences)},
+                   notes=context_notes(measured))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from auditor.errors import InputError
 from auditor.models.resolve import EngineOptions, open_model
 from auditor.schema import user
-from auditor.training import planning
+from auditor.training import labeller, planning
 from auditor.training.core import nets
 from auditor.training.core.batch import Encoded, Encoder, collate
 from auditor.training.core.nets import PolicyNet
@@ -56,7 +56,8 @@ def test_operations_of_a_forward_pass(tiny_checkpoint):
 
 
 @pytest.mark.parametrize("lines", [('method = "sft"', "batch_size = 4", "epochs = 2.0"), ('method = "dpo"', "batch_size = 4", "micro_tokens = 64"),
-                                   ('method = "reward"', "batch_size = 3", "max_steps = 2", "held_out = 0.4")])
+                                   ('method = "reward"', "batch_size = 3", "max_steps = 2", "held_out = 0.4"),
+                                   ('method = "reward"', "batch_size = 3", "noncontextual = 2", "held_out = 0.4")])
 def test_steps_and_tokens_are_those_of_the_training(recipe_of, tmp_path, monkeypatch, lines):
     """Every token that a network reads in training is counted, where it reads it: what rows begin with alike once, padding too."""
     recipe = recipe_of(*lines, 'data = "' + str(tmp_path / "pairs.jsonl") + '"')
@@ -65,6 +66,21 @@ def test_steps_and_tokens_are_those_of_the_training(recipe_of, tmp_path, monkeyp
     monkeypatch.setattr(nets, "read", lambda lm, batch, read=nets.read: (counted.append(batch.tokens), read(lm, batch))[1])
     (outcome,) = train(recipe, tmp_path / "out")
     assert (planned.examples, planned.topics, planned.steps, planned.tokens) == (10, 5, outcome.steps, sum(counted))
+
+
+def test_a_labellers_steps_and_tokens_are_those_of_its_questions(recipe_of, tmp_path, monkeypatch):
+    """Each pair is asked about twice where a principle speaks to its kind; what is asked of held-out pairs is counted roughly."""
+    rows = [{"id": f"p{n}", "cluster_id": f"c{n // 2}", "kind": "length", "prompt": f"Say {n}.", "chosen": f"{n} it is.", "rejected": "No."} for n in range(10)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    recipe = recipe_of('method = "labeller"', 'ask = "rating"', "batch_size = 4", "measure_before = false", "noncontextual = 1",
+                       'constitution = "shipped:constitution"', 'data = "' + str(tmp_path / "pairs.jsonl") + '"')
+    (planned,) = plan(recipe)
+    counted = []
+    monkeypatch.setattr(labeller.OptionNet, "forward", lambda net, batch, tokens, run=labeller.OptionNet.forward: (counted.append(batch.tokens),
+                                                                                                                 run(net, batch, tokens))[1])
+    (outcome,) = train(recipe, tmp_path / "out")
+    assert planned.steps == outcome.steps == -(-4 * outcome.measured["trained_on"] // 4)
+    assert sum(counted) < planned.tokens < 2 * sum(counted)
 
 
 def test_memory_counts_every_place_that_a_common_beginning_has_in_attention(monkeypatch, tiny_checkpoint):

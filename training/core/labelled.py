@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor.schema import Message
 from auditor.training.core.asking import Comparison, open_labeller
+from auditor.training.core.noncontextual import measure_context
 from auditor.training.core.rewards import Episode, Part
 from auditor.training.core.stage import StageRun
 from auditor.training.core.validation import measure_comparisons, measure_ratings, seen, split_gold
@@ -25,7 +26,8 @@ class _Asked:
         _, held = split_gold(gold, part.held_out, run.seed, self.labeller.spec)
         run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
         measure = measure_ratings if part.kind == "labeller" else measure_comparisons
-        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | seen(gold, self.labeller.spec)}
+        context = measure_context(held, self.labeller.rate, run.seed) if part.kind == "labeller" else {}
+        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | context | seen(gold, self.labeller.spec)}
 
 
 class RatingReward(_Asked):

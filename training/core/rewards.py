@@ -13,9 +13,10 @@ import torch
 from auditor.errors import InputError, TrainingError
 from auditor.schema import Message
 from auditor.training.core.asking import merged_from
-from auditor.training.core.batch import Encoded, Encoder, can_share, collate, micro_batches
+from auditor.training.core.batch import Encoded, Encoder
 from auditor.training.core.held_out import above_chance
-from auditor.training.core.scoring import aggregate
+from auditor.training.core.noncontextual import always_preferred
+from auditor.training.core.scoring import score_rows
 from auditor.training.core.stage import StageRun
 from auditor.training.core.validation import shown
 from auditor.training.core.weights import load_reward
@@ -123,12 +124,15 @@ def _pattern(pattern: str, place: str) -> Reward:
 
 
 def refuse_unvalidated(rewards: Mapping[str, Reward], place: str) -> None:
-    """Raise InputError for a reward by a model that was not shown above chance on held-out pairs."""
+    """Raise InputError for a reward by a model that was not shown above chance on held-out pairs, or that prefers one fixed reply to most better ones."""
     for name, reward in rewards.items():
         measured = reward.facts.get("measured") or {} if hasattr(reward, "facts") else None
         if measured is not None and not above_chance(measured):
             raise InputError(f"{place}: reward {name!r}: accuracy {shown(measured)}, which is not above chance; train it (reward, labeller) on "
                              "more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
+        if told := always_preferred(measured or {}):
+            raise InputError(f"{place}: reward {name!r}: {told}, so a policy would learn to say only that; train it with noncontextual = 1 or more (reward, "
+                             "labeller), or set allow_unvalidated_reward = true, which the lineage records")
 
 
 class ModelReward:
@@ -138,7 +142,6 @@ class ModelReward:
         self.uri, self.budget = uri, budget
         self.engine, self.net, self.facts = load_reward(run, uri)
         self.encoder = Encoder(self.engine, self.engine.context)
-        self.share = can_share(self.engine.model.config)
 
     def __call__(self, episodes: Sequence[Episode]) -> list[float | None]:
         # An unfinished completion is read as it stands: the score sits at its last token, whatever that is.
@@ -150,15 +153,9 @@ class ModelReward:
         tokens = self.encoder.text(episode.text)
         return (*tokens, self.encoder.eos) if episode.finished or not tokens else tokens
 
-    @torch.no_grad()
     def scores(self, rows: Sequence[Encoded]) -> list[float]:
         """Aggregated score of each row, in order."""
-        found: dict[str, float] = {}
-        for group in micro_batches(rows, lambda row: row.length, self.budget):
-            scores = self.net(collate(group, self.engine.device, share=self.share))
-            values = aggregate(scores, self.facts.get("aggregate", "mean"), float(self.facts.get("penalty", 1.0)))
-            found.update({row.id: float(value) for row, value in zip(group, values, strict=True)})
-        return [found[row.id] for row in rows]
+        return score_rows(self.net, rows, self.facts, self.budget)
 
 
 def score(rewards: Mapping[str, Reward], episodes: Sequence[Episode]) -> dict[str, list[float | None]]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from auditor.training.core.batch import micro_batches
+from auditor.training.core.batch import Encoded, can_share, collate, micro_batches
 from auditor.training.core.pairs import EncodedPair, pair_batch, pair_length
 
 
@@ -29,3 +29,14 @@ def score_pairs(net: Any, pairs: Sequence[EncodedPair], facts: Mapping[str, Any]
         for index, pair in enumerate(group):
             found[pair.id] = (float(values[index]), float(values[len(group) + index]))
     return np.array([found[pair.id] for pair in pairs])
+
+
+@torch.no_grad()
+def score_rows(net: Any, rows: Sequence[Encoded], facts: Mapping[str, Any], budget: int) -> list[float]:
+    """Aggregated score of each row, in order; their ids tell them apart."""
+    device, share = next(net.parameters()).device, can_share(getattr(net, "module", net).lm.config)
+    found: dict[str, float] = {}
+    for group in micro_batches(rows, lambda row: row.length, budget):
+        values = aggregate(net(collate(group, device, share=share)), facts.get("aggregate", "mean"), float(facts.get("penalty", 1.0)))
+        found.update({row.id: float(value) for row, value in zip(group, values, strict=True)})
+    return [found[row.id] for row in rows]

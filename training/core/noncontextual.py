@@ -1,0 +1,132 @@
+"""Replies to other questions: training pairs whose worse side is one, and what a reward gives one, or a reply that fits nothing, beside the better reply.
+
+A reward that was right on held-out pairs may never have read their prompts: where the better reply is mostly the shorter one, "No." scores best of all, and
+PPO finds it. Pairs with replies of other prompts are the remedy of Liu et al. 2024 (RRM, arXiv 2409.13156, section 3.2), of which this takes one kind:
+a pair's better reply over one to another topic. That the drawn reply lies on the other side of the better one's length than the pair's own worse reply is
+this project's addition: of a pair and its addition together, length then tells nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from auditor.errors import InputError
+from auditor.schema import Message, Preference
+from auditor.training.core.held_out import proportion
+
+# What a collapsed policy says to everything. A reward that prefers one of them to the better replies teaches just that.
+FIXED = ("Yes.", "No.", "I don't know.", "I'm sorry, I can't help with that.")
+TRIES = 50  # draws from other topics before all of them are listed
+Scored = Callable[[Sequence[tuple[tuple[Message, ...], str]]], Sequence[float | None]]
+_Reply = tuple[int, str, str]  # its length in characters, its text, its topic
+
+
+def with_noncontextual(preferences: Sequence[Preference], count: int, seed: int, place: str) -> list[Preference]:
+    """``preferences``, and for each decided one ``count`` more: its better reply over a reply to another topic, drawn by the seed and its id.
+
+    The drawn reply is shorter than the better one where the pair's own worse reply is not, and longer where it is; any, where no other topic has one.
+    Raises InputError where all pairs are of one topic.
+    """
+    if not count:
+        return list(preferences)
+    if len({item.cluster_id for item in preferences}) < 2:
+        raise InputError(f"{place}: noncontextual = {count} draws replies to other topics, and all {len(preferences)} pairs are of one; pass more topics, "
+                         "or leave it out")
+    replies = sorted({(len(text), text, item.cluster_id) for item in preferences for text in (item.chosen, item.rejected)})
+    added = [_twin(item, number, replies, seed) for item in preferences if item.label != 0.5 for number in range(1, count + 1)]
+    return [*preferences, *added]
+
+
+def _twin(item: Preference, number: int, replies: Sequence[_Reply], seed: int) -> Preference:
+    better, worse = sides(item)
+    shorter, longer = replies[:bisect_left(replies, (len(better),))], replies[bisect_left(replies, (len(better) + 1,)):]
+    draw, name = random.Random(f"{seed}:{item.id}:{number}"), f"{item.id}|noncontextual-{number}"
+    wanted = shorter if len(worse) >= len(better) else longer
+    text = _other(wanted, item, draw) or _other(replies, item, draw)
+    return dataclasses.replace(item, id=name, chosen=better, rejected=text or "", label=1.0, margin=None)
+
+
+def _other(replies: Sequence[_Reply], item: Preference, draw: random.Random) -> str | None:
+    """A text of another topic than the item's, and none of its own; None where there is none."""
+    own = {item.chosen.strip(), item.rejected.strip()}
+    for _ in range(TRIES if replies else 0):
+        _, text, topic = replies[draw.randrange(len(replies))]
+        if topic != item.cluster_id and text.strip() not in own:
+            return text
+    rest = [text for _, text, topic in replies if topic != item.cluster_id and text.strip() not in own]
+    return draw.choice(rest) if rest else None
+
+
+def sides(item: Preference) -> tuple[str, str]:
+    """The better and the worse text of a decided pair."""
+    return (item.chosen, item.rejected) if item.label > 0.5 else (item.rejected, item.chosen)
+
+
+def questions(held: Sequence[Preference], seed: int) -> list[tuple[int, str, str]]:
+    """What :func:`measure_context` asks about: (index of the pair, what the text is, the text). What it is: "better", "other" topic's, or itself.
+
+    A fixed reply that is the better one is not asked about; nor is another topic's where there is none.
+    """
+    kept = [(index, item, sides(item)[0]) for index, item in enumerate(held) if item.label != 0.5]
+    pool = sorted({(len(better), better, item.cluster_id) for _, item, better in kept})
+    found: list[tuple[int, str, str]] = []
+    for index, item, better in kept:
+        found.append((index, "better", better))
+        if other := _other(pool, item, random.Random(f"{seed}:{item.id}:held out")):
+            found.append((index, "other", other))
+        found += [(index, text, text) for text in FIXED if text != better.strip()]
+    return found
+
+
+def measure_context(held: Sequence[Preference], score: Scored, seed: int) -> dict[str, Any]:
+    """Does a reward read the prompt? {} without a decided pair; else values as those of :func:`auditor.training.core.held_out.measure_scores`.
+
+    ``on_topic``: how often a held-out pair's better reply scores higher than the better reply to another topic (a tie counts half; .5 for a reward that
+    never reads the prompt). ``fixed_replies``: how often each of FIXED scores higher than the better reply. ``fixed_reply_wins``: that of the one which wins
+    most often, with its ``reply``. What has no score is left out, and n says of how many pairs the rest is.
+    """
+    asked = questions(held, seed)
+    if not asked:
+        return {}
+    scores = score([(held[index].prompt, text) for index, _, text in asked])
+    by_kind: dict[str, dict[int, float]] = {kind: {} for kind in ("better", "other", *FIXED)}
+    for (index, kind, _), value in zip(asked, scores, strict=True):
+        if value is not None:
+            by_kind[kind][index] = value
+
+    def share(kind: str, sign: int) -> dict[str, Any] | None:
+        both = sorted(by_kind[kind].keys() & by_kind["better"].keys())
+        gaps = sign * np.array([by_kind[kind][index] - by_kind["better"][index] for index in both])
+        return proportion(np.where(gaps == 0, 0.5, (gaps > 0).astype(float)), np.array([held[index].cluster_id for index in both]))
+
+    fixed = {text: share(text, 1) for text in FIXED}
+    most = max((text for text, found in fixed.items() if found), key=lambda text: _value(fixed[text]), default=None)
+    return {"on_topic": share("other", -1), "fixed_reply_wins": {**(fixed[most] or {}), "reply": most} if most else None, "fixed_replies": fixed}
+
+
+def _value(found: Mapping[str, Any] | None) -> float:
+    return float(found["value"]) if found else -1.0
+
+
+def always_preferred(measured: Mapping[str, Any]) -> str:
+    """The fixed reply that scores higher than the better one more often than not, the whole interval above one half, in words; "" where there is none."""
+    found = measured.get("fixed_reply_wins")
+    if not found or found["low"] is None or found["low"] <= 0.5:
+        return ""
+    return (f"{found['reply']!r} scores higher than the better reply on {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f}) of {found['n']} "
+            "held-out pairs")
+
+
+def context_notes(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """Warnings for the lineage: a reward that prefers a fixed reply, or was not shown to read the prompt."""
+    found, told = measured.get("on_topic"), always_preferred(measured)
+    blind = bool(found) and (found["low"] is None or found["low"] <= 0.5)
+    return (*((f"WARNING: {told}",) if told else ()),
+            *((f"WARNING: not shown to read the prompt: a reply to it scores higher than one to another topic on {found['value']:.3f} of {found['n']} held-out "
+               "pairs, where .5 is chance",) if found and blind else ()))
