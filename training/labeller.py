@@ -26,9 +26,9 @@ from auditor.training.core.config import Optimisation
 from auditor.training.core.constitution import Principle, load_constitution
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.nets import OptionNet, PolicyNet
-from auditor.training.core.noncontextual import context_notes, measure_context, with_noncontextual
+from auditor.training.core.noncontextual import Fits, context_notes, with_noncontextual
 from auditor.training.core.stage import Outcome, StageRun
-from auditor.training.core.validation import measure_comparisons, measure_ratings
+from auditor.training.core.validation import measure_comparisons, measure_rated_context, measure_ratings
 from auditor.training.core.weights import policy_net, save_policy
 from auditor.training.data import data_hash, load_preferences, split
 
@@ -105,20 +105,28 @@ def examples_of(engine: Any, preferences: Sequence[Preference], config: Config, 
 
     Raises InputError for a question that is longer than ``max_length`` or the context.
     """
-    principles = load_constitution(config.constitution) if config.constitution else []
-    found: list[Example] = []
-    for item in preferences:
-        if config.ask != "rating":
-            found += _compared(engine, item, (principles, seed))
-        if config.ask != "pairwise":
-            found += _rated(engine, item, (principles, seed))
-    limit = min(config.max_length, engine.context)
+    limit, drawn = min(config.max_length, engine.context), (_principles(config), seed)
+    found = [example for item in preferences for example in _examples(engine, item, config, drawn)]
     for example in found:
         longest = max(map(len, example.prompts))
         if longest > limit:
             raise InputError(f"pair {example.id!r} makes a question of {longest} tokens and the limit is {limit} (max_length, or the "
                              "model's context); shorten it, leave it out, or raise max_length")
     return found
+
+
+def fitting(engine: Any, config: Config, seed: int) -> Fits:
+    """Whether the questions about a pair are short enough."""
+    limit, drawn = min(config.max_length, engine.context), (_principles(config), seed)
+    return lambda item: all(len(prompt) <= limit for example in _examples(engine, item, config, drawn) for prompt in example.prompts)
+
+
+def _principles(config: Config) -> Sequence[Principle]:
+    return load_constitution(config.constitution) if config.constitution else []
+
+
+def _examples(engine: Any, item: Preference, config: Config, drawn: tuple[Sequence[Principle], int]) -> list[Example]:
+    return [*(_compared(engine, item, drawn) if config.ask != "rating" else ()), *(_rated(engine, item, drawn) if config.ask != "pairwise" else ())]
 
 
 def _compared(engine: Any, item: Preference, drawn: tuple[Sequence[Principle], int]) -> list[Example]:
@@ -156,7 +164,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     engine = run.open(start)
     preferences = load_preferences(run.find(config.data, "preferences"), limit=config.limit or None, seed=run.seed)
     train_part, held_part = split(preferences, config.held_out, run.seed)
-    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}")
+    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}", fitting(engine, config, run.seed))
     examples, tokens = examples_of(engine, shown, config, run.seed), option_tokens(engine, preferences[0])
     before = _before(config, run, engine, held_part)
     model = policy_net(engine, config, run.seed).model
@@ -216,7 +224,7 @@ def _measured(config: Config, run: StageRun, engine: Any, held: Sequence[Prefere
         if config.constitution:
             found["by_principle"] = measure_comparisons(labeller, held, load_constitution(config.constitution), run.seed)
     if config.ask != "pairwise":
-        found["rating"] = measure_ratings(labeller, held) | (measure_context(held, labeller.rate, run.seed) if context else {})
+        found["rating"] = measure_ratings(labeller, held) | (measure_rated_context(labeller, held, run.seed) if context else {})
         if config.constitution:
             labeller.manner = Manner(ask="rating")
             found["rating_by_principle"] = measure_comparisons(labeller, held, load_constitution(config.constitution), run.seed)

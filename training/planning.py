@@ -26,10 +26,10 @@ from auditor.schema import Demonstration, ModelSpec, Preference, Prompt, Request
 from auditor.training.core.batch import Encoded, Encoder, can_share, computed_tokens, micro_batches, order
 from auditor.training.core.config import Optimisation
 from auditor.training.core.loop import batch_at, steps_of
-from auditor.training.core.noncontextual import questions, with_noncontextual
+from auditor.training.core.noncontextual import Fits, questions, with_noncontextual
 from auditor.training.core.on_policy import prompts_at
 from auditor.training.data import load_demonstrations, load_preferences, load_prompts, split
-from auditor.training.labeller import examples_of
+from auditor.training.labeller import examples_of, fitting
 from auditor.training.recipe import Recipe, Stage, method
 
 # Measured on SmolLM2-135M, LoRA 16, float32, one thread of an AMD EPYC, operations as planned here by CPU seconds, against matrix products of 65 to 78 GFLOP/s
@@ -177,8 +177,11 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     items, seed = given
     config, share = stage.config, getattr(stage.config, "held_out", 0.0)
     part, rest = split(items, share, seed) if share else (list(items), [])
-    part = with_noncontextual(part, getattr(config, "noncontextual", 0), seed, f"stage {stage.name!r}")
-    rows = _asked(sizes, config, seed) if stage.method == "labeller" else lambda given: [_rows(encoder, item) for item in given]
+    rows: Callable[[Sequence[Any]], list[tuple[Encoded, ...]]] = lambda given: [_rows(encoder, item) for item in given]  # noqa: E731
+    fits: Fits = lambda twin: encoder.fits(twin.prompt, twin.rejected)  # noqa: E731
+    if stage.method == "labeller":
+        rows, fits = _asked(sizes, config, seed), fitting(sizes, config, seed)
+    part = with_noncontextual(part, getattr(config, "noncontextual", 0), seed, f"stage {stage.name!r}", fits)
     used, held = rows(part), rows(rest)
     steps = steps_of(config, len(used))
     seen = [[used[index] for index in batch_at(config, len(used), seed, step)] for step in _spread(steps, BATCHES)]
@@ -188,7 +191,7 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     some = [looked_at[index] for index in _spread(len(looked_at), BATCHES * 16)]
     looked = _work([some], 2 * config.micro_tokens, sizes).times(len(looked_at) / max(1, len(some)))
     if stage.method == "reward":
-        probe = [(encoder.pair("", rest[index].prompt, text),) for index, _, text in questions(rest, seed)]
+        probe = [(encoder.pair("", rest[index].prompt, text),) for index, _, text in questions(rest, seed, lambda item, text: encoder.fits(item.prompt, text))]
         probed = _work([[probe[index] for index in _spread(len(probe), BATCHES * 16)]], config.micro_tokens, sizes)
         looked = replace(looked, tokens=looked.tokens + probed.times(max(1.0, len(probe) / (BATCHES * 16))).tokens)
     projects = float(not hasattr(config, "heads"))  # scalar heads need no vocabulary

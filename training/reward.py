@@ -15,12 +15,11 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from auditor.errors import InputError
-from auditor.schema import Message
 from auditor.training.core.batch import Encoder
 from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.held_out import measure_scores
 from auditor.training.core.loop import Task, fit
-from auditor.training.core.noncontextual import context_notes, measure_context, with_noncontextual
+from auditor.training.core.noncontextual import context_notes, measure_context, questions, with_noncontextual
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
 from auditor.training.core.scoring import score_pairs, score_rows
 from auditor.training.core.stage import Outcome, StageRun
@@ -87,8 +86,10 @@ def train(config: Config, run: StageRun) -> Outcome:
     start = run.find(config.model, "policy")
     engine = run.open(start)
     encoder = Encoder(engine, config.max_length)
-    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}")
+    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}", lambda twin: encoder.fits(twin.prompt, twin.rejected))
     pairs, held = encode_pairs(encoder, shown), encode_pairs(encoder, held_part)
+    asked = questions(held_part, run.seed, lambda item, text: encoder.fits(item.prompt, text))
+    probe = [encoder.pair(str(number), held_part[index].prompt, text) for number, (index, _, text) in enumerate(asked)]
     net = scalar_net(engine, config, run.seed, config.heads)
 
     def loss(module: Any, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -101,11 +102,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     stepper = fit(Task(net=net, examples=pairs, loss=loss, length=pair_length), config, run)
     how = {"aggregate": config.aggregate, "penalty": config.penalty}
     measured = measure_scores(held, score_pairs(net, held, how, config.micro_tokens))
-
-    def score(asked: Sequence[tuple[tuple[Message, ...], str]]) -> list[float]:
-        return score_rows(net, [encoder.pair(str(index), messages, text) for index, (messages, text) in enumerate(asked)], how, config.micro_tokens)
-
-    measured |= measure_context(held_part, score, run.seed)
+    measured |= measure_context(held_part, asked, score_rows(net, probe, how, config.micro_tokens))
     if "dpo" in engine.spec.lineage.get("history", ()):  # the one method that learns from all pairs
         measured |= seen(preferences, engine.spec)
     target = run.folder / "model"

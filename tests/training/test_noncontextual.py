@@ -9,7 +9,7 @@ import pytest
 from auditor.errors import InputError
 from auditor.schema import Preference, user
 from auditor.training import labeller, reward
-from auditor.training.core.noncontextual import FIXED, always_preferred, context_notes, measure_context, with_noncontextual
+from auditor.training.core.noncontextual import FIXED, always_preferred, context_notes, measure_context, questions, with_noncontextual
 from auditor.training.core.rewards import refuse_unvalidated
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
@@ -80,15 +80,17 @@ def test_pairs_of_one_topic_are_refused():
 HELD = [pair(n, f"word{n} is what was asked about", f"word{n} perhaps", topic=f"c{n // 2}") for n in range(24)]
 
 
-def by(function):
-    return lambda asked: [function(messages[-1].content.rstrip("?"), text) for messages, text in asked]
+def measured_by(function, held=HELD):
+    """What is measured of a reward that is this function of the word asked about and the reply."""
+    asked = questions(held, 0)
+    return measure_context(held, asked, [function(held[index].prompt[-1].content.rstrip("?"), text) for index, _, text in asked])
 
 
 def test_a_reward_that_reads_the_prompt_and_one_that_counts_characters():
-    reads = measure_context(HELD, by(lambda asked, text: float(asked in text.split())), 0)
+    reads = measured_by(lambda asked, text: float(asked in text.split()))
     assert (reads["on_topic"]["value"], reads["fixed_reply_wins"]["value"]) == (1.0, 0.0)
     assert (always_preferred(reads), context_notes(reads)) == ("", ())
-    short = measure_context(HELD, by(lambda asked, text: -float(len(text))), 0)
+    short = measured_by(lambda asked, text: -float(len(text)))
     assert short["fixed_reply_wins"]["reply"] in ("Yes.", "No.")
     assert (short["fixed_reply_wins"]["value"], short["fixed_reply_wins"]["n"]) == (1.0, 24)
     assert short["fixed_replies"][FIXED[-1]]["value"] == 0.0  # 34 characters; the better replies have 30 or 31
@@ -99,19 +101,19 @@ def test_a_reward_that_reads_the_prompt_and_one_that_counts_characters():
 
 
 def test_ties_count_half_and_what_has_no_score_is_left_out():
-    flat = measure_context(HELD, by(lambda asked, text: 0.0), 0)
+    flat = measured_by(lambda asked, text: 0.0)
     assert (flat["on_topic"]["value"], flat["fixed_reply_wins"]["value"]) == (0.5, 0.5)
     assert always_preferred(flat) == ""
-    some = measure_context(HELD, by(lambda asked, text: None if asked in ("word3", "word4") else 1.0), 0)
+    some = measured_by(lambda asked, text: None if asked in ("word3", "word4") else 1.0)
     assert (some["on_topic"]["n"], some["fixed_reply_wins"]["n"]) == (22, 22)
-    none = measure_context(HELD, by(lambda asked, text: None), 0)
+    none = measured_by(lambda asked, text: None)
     assert (none["on_topic"], none["fixed_reply_wins"]) == (None, None)
-    assert measure_context([pair(1, "a", "b", label=0.5)], by(lambda asked, text: 0.0), 0) == {}
+    assert measured_by(lambda asked, text: 0.0, [pair(1, "a", "b", label=0.5)]) == {}
 
 
 def test_a_better_reply_that_is_a_fixed_one_is_not_compared_with_itself():
     held = [pair(n, "No." if n < 10 else f"word{n}", "Yes.") for n in range(24)]
-    found = measure_context(held, by(lambda asked, text: float(text == "No.")), 0)["fixed_replies"]
+    found = measured_by(lambda asked, text: float(text == "No."), held)["fixed_replies"]
     assert (found["No."]["n"], found["No."]["value"], found["Yes."]["n"]) == (14, 1.0, 24)
 
 

@@ -163,6 +163,10 @@ class Encoder:
                              "shorten it, leave it out, or raise max_length")
         return row
 
+    def fits(self, messages: Sequence[Message], completion: str) -> bool:
+        """Whether :meth:`pair` would take it."""
+        return len(self.prompt(messages)) + len(self.text(completion)) < self.limit
+
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from auditor.schema import Message
 from auditor.training.core.asking import Comparison, open_labeller
-from auditor.training.core.noncontextual import measure_context
 from auditor.training.core.rewards import Episode, Part
 from auditor.training.core.stage import StageRun
-from auditor.training.core.validation import measure_comparisons, measure_ratings, seen, split_gold
+from auditor.training.core.validation import measure_comparisons, measure_rated_context, measure_ratings, seen, split_gold
 from auditor.training.core.writing import Writer
 from auditor.training.data import load_preferences
 
@@ -26,7 +25,7 @@ class _Asked:
         _, held = split_gold(gold, part.held_out, run.seed, self.labeller.spec)
         run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
         measure = measure_ratings if part.kind == "labeller" else measure_comparisons
-        context = measure_context(held, self.labeller.rate, run.seed) if part.kind == "labeller" else {}
+        context = measure_rated_context(self.labeller, held, run.seed) if part.kind == "labeller" else {}
         self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | context | seen(gold, self.labeller.spec)}
 
 

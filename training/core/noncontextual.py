@@ -17,50 +17,56 @@ from typing import Any
 import numpy as np
 
 from auditor.errors import InputError
-from auditor.schema import Message, Preference
+from auditor.schema import Preference
 from auditor.training.core.held_out import proportion
 
 # What a collapsed policy says to everything. A reward that prefers one of them to the better replies teaches just that.
 FIXED = ("Yes.", "No.", "I don't know.", "I'm sorry, I can't help with that.")
-TRIES = 50  # draws from other topics before all of them are listed
-Scored = Callable[[Sequence[tuple[tuple[Message, ...], str]]], Sequence[float | None]]
+TRIES = 50  # draws before the shortest reply is taken
+Fits = Callable[[Preference], bool]
 _Reply = tuple[int, str, str]  # its length in characters, its text, its topic
 
 
-def with_noncontextual(preferences: Sequence[Preference], count: int, seed: int, place: str) -> list[Preference]:
+def with_noncontextual(preferences: Sequence[Preference], count: int, seed: int, place: str, fits: Fits = lambda twin: True) -> list[Preference]:
     """``preferences``, and for each decided one ``count`` more: its better reply over a reply to another topic, drawn by the seed and its id.
 
     The drawn reply is shorter than the better one where the pair's own worse reply is not, and longer where it is; any, where no other topic has one.
-    Raises InputError where all pairs are of one topic.
+    ``fits`` says whether an added pair can be trained on; a pair for which none fits stays alone. Raises InputError where all pairs are of one topic.
     """
     if not count:
         return list(preferences)
     if len({item.cluster_id for item in preferences}) < 2:
         raise InputError(f"{place}: noncontextual = {count} draws replies to other topics, and all {len(preferences)} pairs are of one; pass more topics, "
                          "or leave it out")
-    replies = sorted({(len(text), text, item.cluster_id) for item in preferences for text in (item.chosen, item.rejected)})
-    added = [_twin(item, number, replies, seed) for item in preferences if item.label != 0.5 for number in range(1, count + 1)]
-    return [*preferences, *added]
+    replies = sorted({(len(text), text, item.cluster_id) for item in preferences for text in (item.chosen, item.rejected) if text.strip()})
+    added = [_twin(item, number, replies, (seed, fits)) for item in preferences if item.label != 0.5 for number in range(1, count + 1)]
+    return [*preferences, *(twin for twin in added if twin is not None)]
 
 
-def _twin(item: Preference, number: int, replies: Sequence[_Reply], seed: int) -> Preference:
+def _twin(item: Preference, number: int, replies: Sequence[_Reply], how: tuple[int, Fits]) -> Preference | None:
     better, worse = sides(item)
     shorter, longer = replies[:bisect_left(replies, (len(better),))], replies[bisect_left(replies, (len(better) + 1,)):]
-    draw, name = random.Random(f"{seed}:{item.id}:{number}"), f"{item.id}|noncontextual-{number}"
-    wanted = shorter if len(worse) >= len(better) else longer
-    text = _other(wanted, item, draw) or _other(replies, item, draw)
-    return dataclasses.replace(item, id=name, chosen=better, rejected=text or "", label=1.0, margin=None)
+    draw, plain = random.Random(f"{how[0]}:{item.id}:{number}"), dataclasses.replace(item, chosen=better, label=1.0, margin=0.0)
+
+    def made(text: str) -> Preference:
+        return dataclasses.replace(plain, id=f"{item.id}|noncontextual-{number}", rejected=text)
+
+    for wanted in (shorter if len(worse) >= len(better) else longer, replies):
+        text = _drawn(wanted, item, draw, lambda text: how[1](made(text)))
+        if text is not None:
+            return made(text)
+    return None
 
 
-def _other(replies: Sequence[_Reply], item: Preference, draw: random.Random) -> str | None:
-    """A text of another topic than the item's, and none of its own; None where there is none."""
+def _drawn(replies: Sequence[_Reply], item: Preference, draw: random.Random, fits: Callable[[str], bool]) -> str | None:
+    """A text of another topic than the item's, and none of its own, that fits; the shortest one where TRIES draws find none; None where that does not fit."""
     own = {item.chosen.strip(), item.rejected.strip()}
     for _ in range(TRIES if replies else 0):
         _, text, topic = replies[draw.randrange(len(replies))]
-        if topic != item.cluster_id and text.strip() not in own:
+        if topic != item.cluster_id and text.strip() not in own and fits(text):
             return text
-    rest = [text for _, text, topic in replies if topic != item.cluster_id and text.strip() not in own]
-    return draw.choice(rest) if rest else None
+    shortest = next((text for _, text, topic in replies if topic != item.cluster_id and text.strip() not in own), None)
+    return shortest if shortest is not None and fits(shortest) else None
 
 
 def sides(item: Preference) -> tuple[str, str]:
@@ -68,33 +74,31 @@ def sides(item: Preference) -> tuple[str, str]:
     return (item.chosen, item.rejected) if item.label > 0.5 else (item.rejected, item.chosen)
 
 
-def questions(held: Sequence[Preference], seed: int) -> list[tuple[int, str, str]]:
+def questions(held: Sequence[Preference], seed: int, fits: Callable[[Preference, str], bool] = lambda item, text: True) -> list[tuple[int, str, str]]:
     """What :func:`measure_context` asks about: (index of the pair, what the text is, the text). What it is: "better", "other" topic's, or itself.
 
-    A fixed reply that is the better one is not asked about; nor is another topic's where there is none.
+    A fixed reply that is the better one is not asked about; nor is another topic's where there is none, nor a text that does not fit with its prompt.
     """
     kept = [(index, item, sides(item)[0]) for index, item in enumerate(held) if item.label != 0.5]
-    pool = sorted({(len(better), better, item.cluster_id) for _, item, better in kept})
+    pool = sorted({(len(better), better, item.cluster_id) for _, item, better in kept if better.strip()})
     found: list[tuple[int, str, str]] = []
     for index, item, better in kept:
         found.append((index, "better", better))
-        if other := _other(pool, item, random.Random(f"{seed}:{item.id}:held out")):
-            found.append((index, "other", other))
-        found += [(index, text, text) for text in FIXED if text != better.strip()]
+        other = _drawn(pool, item, random.Random(f"{seed}:{item.id}:held out"), lambda text, item=item: fits(item, text))  # type: ignore[misc]
+        found += [(index, "other", other)] if other is not None else []
+        found += [(index, text, text) for text in FIXED if text != better.strip() and fits(item, text)]
     return found
 
 
-def measure_context(held: Sequence[Preference], score: Scored, seed: int) -> dict[str, Any]:
-    """Does a reward read the prompt? {} without a decided pair; else values as those of :func:`auditor.training.core.held_out.measure_scores`.
+def measure_context(held: Sequence[Preference], asked: Sequence[tuple[int, str, str]], scores: Sequence[float | None]) -> dict[str, Any]:
+    """Does a reward read the prompt? From its ``scores`` of what :func:`questions` asks about; {} where that is nothing.
 
     ``on_topic``: how often a held-out pair's better reply scores higher than the better reply to another topic (a tie counts half; .5 for a reward that
     never reads the prompt). ``fixed_replies``: how often each of FIXED scores higher than the better reply. ``fixed_reply_wins``: that of the one which wins
-    most often, with its ``reply``. What has no score is left out, and n says of how many pairs the rest is.
+    most often, with its ``reply``. Values as those of :func:`auditor.training.core.held_out.measure_scores`; what has no score (None) is left out.
     """
-    asked = questions(held, seed)
     if not asked:
         return {}
-    scores = score([(held[index].prompt, text) for index, _, text in asked])
     by_kind: dict[str, dict[int, float]] = {kind: {} for kind in ("better", "other", *FIXED)}
     for (index, kind, _), value in zip(asked, scores, strict=True):
         if value is not None:
@@ -126,7 +130,8 @@ def always_preferred(measured: Mapping[str, Any]) -> str:
 def context_notes(measured: Mapping[str, Any]) -> tuple[str, ...]:
     """Warnings for the lineage: a reward that prefers a fixed reply, or was not shown to read the prompt."""
     found, told = measured.get("on_topic"), always_preferred(measured)
-    blind = bool(found) and (found["low"] is None or found["low"] <= 0.5)
-    return (*((f"WARNING: {told}",) if told else ()),
-            *((f"WARNING: not shown to read the prompt: a reply to it scores higher than one to another topic on {found['value']:.3f} of {found['n']} held-out "
-               "pairs, where .5 is chance",) if found and blind else ()))
+    notes = [f"WARNING: {told}"] if told else []
+    if found and (found["low"] is None or found["low"] <= 0.5):
+        notes.append(f"WARNING: not shown to read the prompt: a reply to it scores higher than one to another topic on {found['value']:.3f} of {found['n']} "
+                     "held-out pairs, where .5 is chance")
+    return tuple(notes)

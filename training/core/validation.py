@@ -13,6 +13,7 @@ from auditor.schema import ModelSpec, Preference
 from auditor.training.core.asking import Labeller, gold_comparison
 from auditor.training.core.constitution import Principle
 from auditor.training.core.held_out import above_chance, proportion
+from auditor.training.core.noncontextual import measure_context, questions
 from auditor.training.data import data_hash, split
 
 
@@ -70,6 +71,12 @@ def measure_ratings(labeller: Labeller, gold: Sequence[Preference]) -> dict[str,
     gaps = [(item, left - right) for (item, _), left, right in zip(asked, values[::2], values[1::2], strict=True) if left is not None and right is not None]
     return {**_accuracy([item for item, _ in gaps], np.array([_hit(gap) for _, gap in gaps])),
             "unscored": len(asked) - len(gaps), "not_asked": len(gold) - len(asked)}
+
+
+def measure_rated_context(labeller: Labeller, gold: Sequence[Preference], seed: int) -> dict[str, Any]:
+    """Do the labeller's ratings follow from the question? As :func:`auditor.training.core.noncontextual.measure_context`."""
+    asked = questions(gold, seed)
+    return measure_context(gold, asked, labeller.rate([(gold[index].prompt, text) for index, _, text in asked]))
 
 
 def _hit(difference: float, band: float = 0.0) -> float:
