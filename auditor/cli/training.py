@@ -136,6 +136,7 @@ def measured_lines(measured: Mapping[str, Any]) -> list[str]:
         if isinstance(value, Mapping) and "value" in value:
             interval = "" if value.get("low") is None else f" [{value['low']:.3g}, {value['high']:.3g}]"
             count = f", n = {value['n']}" if "n" in value else ""
+            words += f" ({value['reply']!r})" if "reply" in value else ""
             lines.append(f"{words}: " + ("not measured" if value["value"] is None else f"{value['value']:.3g}{interval}{count}"))
         elif isinstance(value, int | float):
             lines.append(f"{words}: {value:.4g}")

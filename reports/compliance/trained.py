@@ -11,7 +11,8 @@ from auditor.reports import numbers
 from auditor.reports.compliance.model import Fact, Source
 
 ASKED = ("ask", "preamble", "constitution", "shots", "chain_of_thought")  # settings that say what a labeller was told
-MEASURED = {"accuracy": "accuracy on held-out gold labels", "position_bias": "position bias", "prefers_longer": "prefers the longer answer"}
+MEASURED = {"accuracy": "accuracy on held-out gold labels", "position_bias": "position bias", "prefers_longer": "prefers the longer answer",
+            "on_topic": "prefers an answer to the question over one to another topic", "fixed_reply_wins": "prefers one fixed reply over the better answer"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,14 @@ def agreement(found: tuple[TrainedStage, ...]) -> list[Fact]:
     facts = []
     for one in found:
         for part in _parts(one):
-            words = [f"{name} {proportion_text(part[key])}" for key, name in MEASURED.items() if part.get(key)]
+            words = [f"{name}{_which(part[key])} {proportion_text(part[key])}" for key, name in MEASURED.items() if part.get(key)]
             if part.get("accuracy"):
                 facts.append(Fact(label=f"Stage {one.stage} ({one.method})", text="; ".join(words)))
     return facts
+
+
+def _which(value: Any) -> str:
+    return f" ({value['reply']!r})" if isinstance(value, Mapping) and value.get("reply") else ""
 
 
 def by_kind(found: tuple[TrainedStage, ...]) -> list[Fact]:

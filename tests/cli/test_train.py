@@ -289,6 +289,41 @@ def test_bad_input_exits_2_and_says_what_to_do(place, arguments, words, monkeypa
     assert printed == ""
 
 
+def test_a_reward_that_prefers_a_fixed_reply_is_named_and_refused_before_any_update(place, tiny_checkpoint):
+    """Pairs that teach "No." above a colour, and the colour above many words: on other topics too "No." beats what is the better reply there."""
+    colours = ["red", "blue", "green", "yellow", "black", "white", "brown"]
+    pairs = [("No.", f"{colours[n % 7]} it is") if n % 2 else (f"{colours[n % 7]} it is", "word " * 20) for n in range(80)]
+    rows = [{"id": f"p{n}", "cluster_id": f"c{n // 2}", "prompt": f"What about {colours[n % 7]} {n}?", "chosen": chosen, "rejected": rejected}
+            for n, (chosen, rejected) in enumerate(pairs)]
+    (place / "short.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (place / "short.toml").write_text(f"""
+model = "{tiny_checkpoint}"
+
+[[stage]]
+method = "reward"
+data = "short.jsonl"
+held_out = 0.4
+batch_size = 8
+epochs = 4.0
+lr = 3e-3
+
+[[stage]]
+method = "ppo"
+prompts = "short.jsonl"
+updates = 1
+batch_size = 4
+normalise_on = 4
+max_new_tokens = 4
+""")
+    done = auditor("train", "short.toml", "--out", "short", cwd=place)
+    told = " ".join(done.stderr.split())
+    assert done.returncode == 2, done.stderr
+    assert "reward: WARNING: " in told
+    assert "scores higher than the better reply on" in told
+    assert "so a policy would learn to say only that; train it with noncontextual = 1 or more" in told
+    assert not (place / "short" / "2-ppo" / "steps.jsonl").exists()
+
+
 def test_failed_training_exits_3_with_the_command(place):
     done = auditor("train", "own.toml", "--set", "ppo.entropy_floor=9", "--set", "sft.max_steps=1", "--set", "dpo.max_steps=1", "--out", "failed",
                    "--db", "failed.duckdb", cwd=place)

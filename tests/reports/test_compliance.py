@@ -277,7 +277,8 @@ def test_a_training_run_in_the_same_store_answers_with_what_it_measured(demo, su
                       model="smollm2", environment={})
     rlaif = TrainingStage(stage="label", position=1, method="rlaif", steps=0, complete=True, kind="preferences",
                           lineage={"config": {"constitution": "house.toml"}},
-                          measured={"labeller": {"accuracy": told, "by_kind": {"flattery": told | {"value": 0.5}}, "position_bias": told | {"value": 0.05}}})
+                          measured={"labeller": {"accuracy": told, "by_kind": {"flattery": told | {"value": 0.5}}, "position_bias": told | {"value": 0.05},
+                                                "fixed_reply_wins": told | {"reply": "No."}}})
     policy = TrainingStage(stage="ppo", position=2, method="ppo", steps=40, complete=True, kind="policy", weights_hash="9f2c" * 16)
     store_training(tmp_path / "s.duckdb", run, [rlaif, policy], wait=5)
     asked = {one.id: one for one in assemble(Store.open(tmp_path / "s.duckdb"), "full", suites=suites, options=Options()).questions}
@@ -285,7 +286,8 @@ def test_a_training_run_in_the_same_store_answers_with_what_it_measured(demo, su
     assert "constitution: house.toml" in [fact.text for fact in asked["standards"].facts]
     agreement = next(fact.text for fact in asked["agreement"].facts).replace("\u00a0", " ")
     assert agreement == ("accuracy on held-out gold labels 81.0 % (95 % interval 70.0 % to 89.0 %, n = 63); "
-                         "position bias 5.0 % (95 % interval 70.0 % to 89.0 %, n = 63)")
+                         "position bias 5.0 % (95 % interval 70.0 % to 89.0 %, n = 63); "
+                         "prefers one fixed reply over the better answer ('No.') 81.0 % (95 % interval 70.0 % to 89.0 %, n = 63)")
     assert asked["agreement"].standing == "partly"
     assert "hf:example/labeller" in asked["agreement"].open, "held-out gold labels are no audit"
     assert "flattery 50.0" in next(fact.text for fact in asked["bias"].facts)

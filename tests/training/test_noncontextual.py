@@ -9,6 +9,7 @@ import pytest
 from auditor.errors import InputError
 from auditor.schema import Preference, user
 from auditor.training import labeller, reward
+from auditor.training.core.batch import Encoder
 from auditor.training.core.noncontextual import FIXED, always_preferred, context_notes, measure_context, questions, with_noncontextual
 from auditor.training.core.rewards import refuse_unvalidated
 from auditor.training.core.stage import StageRun
@@ -68,6 +69,17 @@ def test_the_better_side_is_read_off_the_label_and_undecided_pairs_have_no_addit
     assert with_noncontextual(pairs, 0, 0, "here") == pairs
     # No other topic has a longer reply than this one's: any of another topic is taken.
     assert twins([pair(1, "the longest of all", "short"), pair(2, "mid", "mids")])["p1|noncontextual-1"].rejected in ("mid", "mids")
+
+
+def test_a_drawn_reply_that_does_not_fit_is_drawn_again_and_a_pair_for_which_none_fits_stays_alone(shipped):
+    pairs = shipped[:40]
+    short = {item.id: item for item in with_noncontextual(pairs, 1, 0, "here", lambda twin: len(twin.rejected) < 40)[40:]}
+    assert max(len(item.rejected) for item in twins(pairs).values()) > 40 > max(len(item.rejected) for item in short.values())
+    assert len(short) == 40
+    assert with_noncontextual(pairs, 1, 0, "here", lambda twin: False) == pairs
+    asked = questions(pairs, 0, lambda item, text: len(text) < 34)
+    assert {kind for _, kind, _ in asked} == {"better", "other", *FIXED[:3]}
+    assert max(len(text) for _, kind, text in asked if kind == "other") < 34
 
 
 def test_pairs_of_one_topic_are_refused():
@@ -156,3 +168,19 @@ def test_reward_and_labeller_learn_from_the_added_pairs_and_measure_on_the_given
     rated = run("rated", lambda stage: labeller.train(labeller.Config(**common, ask="rating", noncontextual=1, measure_before=False), stage))
     assert rated.steps == -(-2 * rated.measured["trained_on"] // 4)
     assert set(rated.measured["after"]["rating"]) >= {"on_topic", "fixed_reply_wins", "fixed_replies"}
+
+
+def test_a_drawn_reply_too_long_for_its_prompt_ends_no_training(own_checkpoint, tmp_path):
+    """The longest prompt has room for its own short replies alone: neither additions nor the probe at the end may ask for more."""
+    rows = [{"id": f"p{n}", "cluster_id": f"c{n}", "prompt": "Say it " * (40 if n < 4 else 2), "chosen": "a b" if n < 4 else "word " * 30, "rejected": "a"}
+            for n in range(12)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    engine = StageRun(name="reward", folder=tmp_path, world=World()).open(str(own_checkpoint))
+    encoder = Encoder(engine, 512)
+    limit = max(encoder.pair("", item.prompt, text).length for item in load_preferences(str(path)) for text in (item.chosen, item.rejected))
+    run = StageRun(name="reward", folder=tmp_path, world=World(), inputs={"policy": str(own_checkpoint)})
+    outcome = reward.train(reward.Config(data=str(path), held_out=0.4, noncontextual=3, max_length=limit, batch_size=4), run)
+    assert outcome.measured["on_topic"]["n"] <= outcome.measured["n"]
+    with pytest.raises(InputError, match="the limit is"):
+        reward.train(reward.Config(data=str(path), held_out=0.4, noncontextual=3, max_length=limit - 1, batch_size=4), run)
