@@ -66,7 +66,8 @@ def audited(name: str, folder: Path) -> dict[str, Any]:
     out, database = folder.resolve() / name, str(folder.resolve() / f"{name}.duckdb")
     runs = []
     for stage in ("sft", "ppo"):
-        (path,), told = out.glob(f"*-{stage}/model"), folder / f"{name}-{stage}.json"
+        (path,) = out.glob(f"*-{stage}/model")
+        told = path.parent / "audit.json"  # goes when the stage is trained again
         if not told.is_file():
             chosen = [option for suite in SUITES for option in ("--suite", suite)]
             run = json.loads(auditor("run", str(path), *chosen, "--db", database, "--format", "json"))

@@ -22,11 +22,11 @@ from auditor.schema import Preference, Request
 from auditor.training.core.asking import RATINGS, Labeller, Manner, expected_ratings, gold_comparison, rating_request
 from auditor.training.core.batch import Encoded, can_share, collate
 from auditor.training.core.checkpoint import write_json
-from auditor.training.core.config import Optimisation
+from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.constitution import Principle, load_constitution
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.nets import OptionNet, PolicyNet
-from auditor.training.core.noncontextual import Fits, context_notes, with_noncontextual
+from auditor.training.core.noncontextual import Fits, addition_notes, context_notes, with_noncontextual
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.validation import measure_comparisons, measure_rated_context, measure_ratings
 from auditor.training.core.weights import policy_net, save_policy
@@ -158,8 +158,16 @@ def option_tokens(engine: Any, item: Preference) -> torch.Tensor:
     return torch.tensor([ids[0] for _, ids in found], device=engine.device)
 
 
+def check(config: Config, place: str) -> None:
+    """Raise InputError where a setting cannot be right."""
+    if not 0 < config.held_out < 1:
+        raise InputError(f"{place}: held_out is {config.held_out}; pass a share between 0 and 1: a labeller that was not measured may not label")
+    check_from_0(config, ("limit", "noncontextual", "mass_weight"), place)
+
+
 def train(config: Config, run: StageRun) -> Outcome:
     """Fine-tune a model into a labeller, measure it on held-out topics, and write ``model`` in the stage's folder."""
+    check(config, f"stage {run.name!r}")
     start = run.find(config.model, "policy")
     engine = run.open(start)
     preferences = load_preferences(run.find(config.data, "preferences"), limit=config.limit or None, seed=run.seed)
@@ -182,7 +190,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     first = measured["rating" if config.ask == "rating" else "pairwise"]
     return Outcome(kind="labeller", path=target, steps=stepper.done, data_hashes={config.data: data_hash(preferences)},
                    measured={"accuracy": first["accuracy"], "after": measured, "before": before, "trained_on": len(train_part)},
-                   notes=context_notes(measured.get("rating", {})))
+                   notes=(*addition_notes(train_part, shown, config.noncontextual), *context_notes(measured.get("rating", {}))))
 
 
 def _loss(module: Any, rows: Sequence[Example], asked: tuple[torch.Tensor, bool], mass_weight: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -19,7 +19,7 @@ from auditor.training.core.batch import Encoder
 from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.held_out import measure_scores
 from auditor.training.core.loop import Task, fit
-from auditor.training.core.noncontextual import context_notes, measure_context, questions, with_noncontextual
+from auditor.training.core.noncontextual import addition_notes, context_notes, measure_context, questions, with_noncontextual
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
 from auditor.training.core.scoring import score_pairs, score_rows
 from auditor.training.core.stage import Outcome, StageRun
@@ -110,4 +110,4 @@ def train(config: Config, run: StageRun) -> Outcome:
         save_reward(engine, net, {**how, "measured": measured}, target)
     run.world.wait()
     return Outcome(kind="reward", path=target, steps=stepper.done, measured=measured, data_hashes={source: data_hash(preferences)},
-                   notes=context_notes(measured))
+                   notes=(*addition_notes(train_part, shown, config.noncontextual), *context_notes(measured)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections import Counter
 
 import pytest
 
@@ -10,8 +12,8 @@ from auditor.errors import InputError
 from auditor.schema import Preference, user
 from auditor.training import labeller, reward
 from auditor.training.core.batch import Encoder
-from auditor.training.core.noncontextual import FIXED, always_preferred, context_notes, measure_context, questions, with_noncontextual
-from auditor.training.core.rewards import refuse_unvalidated
+from auditor.training.core.noncontextual import FIXED, addition_notes, always_preferred, context_notes, measure_context, questions, with_noncontextual
+from auditor.training.core.rewards import Part, described, open_rewards, refuse_unvalidated
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
 from auditor.training.data import load_preferences
@@ -19,6 +21,9 @@ from auditor.training.data import load_preferences
 
 def pair(number, chosen, rejected, topic=None, label=1.0):
     return Preference(id=f"p{number}", prompt=(user(f"word{number}?"),), chosen=chosen, rejected=rejected, cluster_id=topic or f"c{number}", label=label)
+
+
+HELD = [pair(n, f"word{n} is what was asked about", f"word{n} perhaps", topic=f"c{n // 2}") for n in range(24)]
 
 
 def twins(pairs, **options):
@@ -57,6 +62,37 @@ def test_what_is_drawn_follows_from_seed_and_id_not_from_the_order_of_the_rows(s
     two = twins(pairs, count=2)
     assert len(two) == 120
     assert twins(pairs).items() <= two.items()
+    assert sum(two[f"{item.id}|noncontextual-1"].rejected != two[f"{item.id}|noncontextual-2"].rejected for item in pairs) > 50
+    same = [pair(n, "mid reply", "x" * 30) for n in range(40)] + [pair(n, f"w{n}", "w" * n) for n in range(40, 90)]
+    assert len({twins(same)[f"p{n}|noncontextual-1"].rejected for n in range(40)}) > 5  # alike but for their ids
+    assert questions(HELD, 0) == [(23 - index, kind, text) for index, kind, text in sorted(questions(HELD[::-1], 0), key=lambda one: -one[0])]
+    assert questions(HELD, 0) != questions(HELD, 1)
+
+
+def test_with_two_additions_one_lies_on_either_side_of_the_better_replys_length():
+    pairs = [pair(n, "b" * (40 + n % 20), "w" * (10 + n % 20) if n % 5 else "w" * (70 + n % 20)) for n in range(200)]
+    for count, expected in ((0, 0.8), (1, 0.5), (2, 0.6), (3, 0.5)):
+        both = [(len(item.chosen), len(item.rejected)) for item in with_noncontextual(pairs, count, 0, "here")]
+        assert sum(better > worse for better, worse in both) / len(both) == pytest.approx(expected, abs=0.02)
+
+
+def test_additions_keep_no_margin_and_take_no_text_of_the_pairs_own():
+    rows = [dataclasses.replace(pair(n, f"better {n}", "shared"), margin=2.0) for n in range(30)]
+    found = twins(rows)
+    assert {item.margin for item in found.values()} == {0.0}
+    assert all(item.rejected not in ("shared", item.chosen) for item in found.values())
+    yes_no = [pair(n, "Yes.", "No.") for n in range(6)]
+    assert with_noncontextual(yes_no, 1, 0, "here") == yes_no
+    (note,) = addition_notes(yes_no, yes_no, 2)
+    assert note.startswith("WARNING: 12 of 12 pairs with a reply to another topic could not be made")
+    assert addition_notes(rows, [*rows, *found.values()], 1) == ()
+
+
+def test_where_one_topic_has_nearly_all_replies_the_others_are_drawn_alike():
+    rows = [pair(n, f"better {n}", f"worse {n}", topic="large") for n in range(2000)] + [pair(n, f"better {n}", f"worse {n}") for n in range(2000, 2010)]
+    drawn = Counter(item.rejected for item in twins(rows).values() if item.cluster_id == "large")
+    assert len(drawn) == 20
+    assert max(drawn.values()) < 300
 
 
 def test_the_better_side_is_read_off_the_label_and_undecided_pairs_have_no_addition():
@@ -89,7 +125,6 @@ def test_pairs_of_one_topic_are_refused():
 
 # -- the probe --------------------------------------------------------------------------------------------------------
 
-HELD = [pair(n, f"word{n} is what was asked about", f"word{n} perhaps", topic=f"c{n // 2}") for n in range(24)]
 
 
 def measured_by(function, held=HELD):
@@ -121,6 +156,35 @@ def test_ties_count_half_and_what_has_no_score_is_left_out():
     none = measured_by(lambda asked, text: None)
     assert (none["on_topic"], none["fixed_reply_wins"]) == (None, None)
     assert measured_by(lambda asked, text: 0.0, [pair(1, "a", "b", label=0.5)]) == {}
+
+
+def test_a_fixed_reply_that_few_pairs_were_asked_about_hides_none_of_many():
+    """The better reply is "No." itself on 76 of 80 pairs: on the other four it wins always, which says little; "Yes." wins on 76 of 80, which says much."""
+    held = [pair(n, f"word{n}" if n < 4 else "No.", "worse") for n in range(80)]
+    scores = {"No.": 1.0, "Yes.": 2.0}
+    found = measured_by(lambda asked, text: scores.get(text, 3.0 if text in ("word0", "word1") else 0.0) + (1.5 if asked in ("word5", "word6") else 0.0), held)
+    assert found["fixed_replies"]["No."]["n"] == 4
+    assert found["fixed_reply_wins"]["reply"] == "Yes."
+    assert "'Yes.' scores higher" in always_preferred(found)
+
+
+def test_intervals_are_over_topics_and_a_warning_follows_from_the_interval():
+    """Twelve topics of two pairs that go alike: the interval is that of twelve, wider than that of 24."""
+    found = measured_by(lambda asked, text: 1.0 if asked in text.split() else (0.5 if int(asked[4:]) // 2 < 8 else 2.0))["on_topic"]
+    alone = measured_by(lambda asked, text: 1.0 if asked in text.split() else (0.5 if int(asked[4:]) // 2 < 8 else 2.0),
+                        [dataclasses.replace(item, cluster_id=item.id) for item in HELD])["on_topic"]
+    assert found["value"] == alone["value"] == pytest.approx(2 / 3)
+    assert found["high"] - found["low"] > 1.2 * (alone["high"] - alone["low"])
+    assert len(context_notes({"on_topic": found})) == 1
+    assert context_notes({"on_topic": {**found, "low": 0.51}}) == ()
+    assert context_notes({"on_topic": None})[0].startswith("WARNING: not measured whether it reads the prompt")
+
+
+def test_of_very_many_pairs_a_thousand_are_asked_about_in_any_order():
+    many = [pair(n, f"word{n} it is", "no") for n in range(1500)]
+    asked = {many[index].id for index, _, _ in questions(many, 0)}
+    assert len(asked) == 1000
+    assert asked == {many[::-1][index].id for index, _, _ in questions(many[::-1], 0)}
 
 
 def test_a_better_reply_that_is_a_fixed_one_is_not_compared_with_itself():
@@ -167,7 +231,14 @@ def test_reward_and_labeller_learn_from_the_added_pairs_and_measure_on_the_given
     assert json.loads((more.path / "auditor_reward.json").read_text())["measured"]["fixed_reply_wins"]["reply"] in FIXED
     rated = run("rated", lambda stage: labeller.train(labeller.Config(**common, ask="rating", noncontextual=1, measure_before=False), stage))
     assert rated.steps == -(-2 * rated.measured["trained_on"] // 4)
-    assert set(rated.measured["after"]["rating"]) >= {"on_topic", "fixed_reply_wins", "fixed_replies"}
+    probed = {"on_topic", "fixed_reply_wins", "fixed_replies"}
+    assert set(rated.measured["after"]["rating"]) >= probed
+    assert rated.notes == context_notes(rated.measured["after"]["rating"])
+    # What rates for d-RLAIF is asked the same before its ratings are a reward, and its word stands in the lineage.
+    part = Part(kind="labeller", uri=str(rated.path), gold=data, held_out=0.3)
+    rewards = open_rewards([part], StageRun(name="ppo", folder=tmp_path, world=World(), inputs={}), {})
+    assert set(rewards["labeller"].facts["measured"]) >= probed
+    assert {"on_topic", "fixed_reply_wins"} <= set(described([part], rewards)[0])
 
 
 def test_a_drawn_reply_too_long_for_its_prompt_ends_no_training(own_checkpoint, tmp_path):
@@ -184,3 +255,21 @@ def test_a_drawn_reply_too_long_for_its_prompt_ends_no_training(own_checkpoint, 
     assert outcome.measured["on_topic"]["n"] <= outcome.measured["n"]
     with pytest.raises(InputError, match="the limit is"):
         reward.train(reward.Config(data=str(path), held_out=0.4, noncontextual=3, max_length=limit - 1, batch_size=4), run)
+
+
+@pytest.mark.parametrize("made", [labeller, reward])
+def test_a_count_below_0_is_refused_when_the_recipe_is_read(made):
+    with pytest.raises(InputError, match="stage 'x': noncontextual is -1; pass 0 or more"):
+        made.check(made.Config(noncontextual=-1), "stage 'x'")
+
+
+def test_a_labeller_draws_replies_that_fit_its_questions(tiny_checkpoint, shipped):
+    """The limit is the longest question about the pairs themselves: a reply that would make a longer one is drawn again."""
+    engine = StageRun(name="x", folder=tiny_checkpoint, world=World()).open(str(tiny_checkpoint))
+    pairs, config = [item for item in shipped if item.metadata["kind"] == "length"][:30], labeller.Config(ask="rating", max_length=4096)
+    longest = max(len(prompt) for example in labeller.examples_of(engine, pairs, config, 0) for prompt in example.prompts)
+    tight = dataclasses.replace(config, max_length=longest - 20)
+    shown = with_noncontextual(pairs, 3, 0, "here", labeller.fitting(engine, tight, 0))[30:]
+    labeller.examples_of(engine, shown, tight, 0)
+    with pytest.raises(InputError, match="makes a question of"):
+        labeller.examples_of(engine, with_noncontextual(pairs, 3, 0, "here")[30:], tight, 0)

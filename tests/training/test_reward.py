@@ -6,12 +6,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from auditor.models.identity import LINEAGE
-from auditor.training.core.batch import Encoded
+from auditor.schema import user
+from auditor.training.core.batch import Encoded, Encoder, collate
 from auditor.training.core.held_out import above_chance, measure_scores
 from auditor.training.core.pairs import EncodedPair
+from auditor.training.core.scoring import aggregate, score_rows
 from auditor.training.core.stage import StageRun
+from auditor.training.core.weights import scalar_net
 from auditor.training.core.world import World
 from auditor.training.data import data_hash, load_preferences
 from auditor.training.reward import Config, train
@@ -47,3 +51,16 @@ def test_accuracy_by_the_people_s_margin():
     assert [third["value"] for third in measured["accuracy_by_gold_margin"]] == [0.0, 1.0, 1.0]
     assert measured["accuracy_by_margin"][-1]["value"] == 0.0  # the widest predicted gaps are the wrong ones
     assert "accuracy_by_gold_margin" not in measure_scores([pair(n, 0.0) for n in range(9)], scores)
+
+
+@pytest.mark.parametrize("how", [{"aggregate": "min"}, {"aggregate": "mean"}, {"aggregate": "uncertainty", "penalty": 3.0}])
+def test_rows_are_scored_by_the_aggregate_of_all_heads_whatever_their_batch(tiny_checkpoint, tmp_path, how):
+    engine = StageRun(name="reward", folder=tmp_path, world=World()).open(str(tiny_checkpoint))
+    net = scalar_net(engine, Config(), 0, 3)
+    with torch.no_grad():
+        net.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    rows = [Encoder(engine, 512).pair(str(n), [user(f"Ask {n}?")], "word " * (n + 1)) for n in range(5)]
+    with torch.no_grad():
+        expected = [float(aggregate(net(collate([row])), how["aggregate"], how.get("penalty", 1.0))) for row in rows]
+    assert score_rows(net, rows, how, 64) == pytest.approx(expected, abs=1e-4)
+    assert np.ptp(expected) > 0.01

@@ -22,7 +22,8 @@ from auditor.training.core.held_out import proportion
 
 # What a collapsed policy says to everything. A reward that prefers one of them to the better replies teaches just that.
 FIXED = ("Yes.", "No.", "I don't know.", "I'm sorry, I can't help with that.")
-TRIES = 50  # draws before the shortest reply is taken
+PROBED = 1000  # held-out pairs that a probe asks about, six rows each
+TRIES = 50  # draws before every reply is looked at
 Fits = Callable[[Preference], bool]
 _Reply = tuple[int, str, str]  # its length in characters, its text, its topic
 
@@ -30,7 +31,8 @@ _Reply = tuple[int, str, str]  # its length in characters, its text, its topic
 def with_noncontextual(preferences: Sequence[Preference], count: int, seed: int, place: str, fits: Fits = lambda twin: True) -> list[Preference]:
     """``preferences``, and for each decided one ``count`` more: its better reply over a reply to another topic, drawn by the seed and its id.
 
-    The drawn reply is shorter than the better one where the pair's own worse reply is not, and longer where it is; any, where no other topic has one.
+    The first addition's reply is shorter than the better one where the pair's own worse reply is not, and longer where it is; the second's lies on the
+    own one's side, and so on in turn; any, where no other topic has such a one. What is drawn depends on all replies there are, not on their order.
     ``fits`` says whether an added pair can be trained on; a pair for which none fits stays alone. Raises InputError where all pairs are of one topic.
     """
     if not count:
@@ -43,30 +45,41 @@ def with_noncontextual(preferences: Sequence[Preference], count: int, seed: int,
     return [*preferences, *(twin for twin in added if twin is not None)]
 
 
+def addition_notes(given: Sequence[Preference], shown: Sequence[Preference], count: int) -> tuple[str, ...]:
+    """Says how many additions could not be made, where some could not."""
+    wanted, made = count * sum(item.label != 0.5 for item in given), len(shown) - len(given)
+    told = f"WARNING: {wanted - made} of {wanted} pairs with a reply to another topic could not be made: no other topic has a reply that fits"
+    return (told,) if made < wanted else ()
+
+
 def _twin(item: Preference, number: int, replies: Sequence[_Reply], how: tuple[int, Fits]) -> Preference | None:
     better, worse = sides(item)
-    shorter, longer = replies[:bisect_left(replies, (len(better),))], replies[bisect_left(replies, (len(better) + 1,)):]
+    shorter, longer = (0, bisect_left(replies, (len(better),))), (bisect_left(replies, (len(better) + 1,)), len(replies))
     draw, plain = random.Random(f"{how[0]}:{item.id}:{number}"), dataclasses.replace(item, chosen=better, label=1.0, margin=0.0)
 
     def made(text: str) -> Preference:
         return dataclasses.replace(plain, id=f"{item.id}|noncontextual-{number}", rejected=text)
 
-    for wanted in (shorter if len(worse) >= len(better) else longer, replies):
-        text = _drawn(wanted, item, draw, lambda text: how[1](made(text)))
+    opposite = len(worse) >= len(better)
+    for place in (shorter if opposite == bool(number % 2) else longer, (0, len(replies))):
+        text = _drawn(replies, place, item, draw, lambda text: how[1](made(text)))
         if text is not None:
             return made(text)
     return None
 
 
-def _drawn(replies: Sequence[_Reply], item: Preference, draw: random.Random, fits: Callable[[str], bool]) -> str | None:
-    """A text of another topic than the item's, and none of its own, that fits; the shortest one where TRIES draws find none; None where that does not fit."""
-    own = {item.chosen.strip(), item.rejected.strip()}
-    for _ in range(TRIES if replies else 0):
-        _, text, topic = replies[draw.randrange(len(replies))]
-        if topic != item.cluster_id and text.strip() not in own and fits(text):
-            return text
-    shortest = next((text for _, text, topic in replies if topic != item.cluster_id and text.strip() not in own), None)
-    return shortest if shortest is not None and fits(shortest) else None
+def _drawn(replies: Sequence[_Reply], place: tuple[int, int], item: Preference, draw: random.Random, fits: Callable[[str], bool]) -> str | None:
+    """A text among ``replies[place[0]:place[1]]`` of another topic than the item's, and none of its own, that fits; None where there is none."""
+    own, (low, high) = {item.chosen.strip(), item.rejected.strip()}, place
+
+    def allowed(index: int) -> bool:
+        _, text, topic = replies[index]
+        return topic != item.cluster_id and text.strip() not in own and fits(text)
+
+    for _ in range(TRIES if high > low else 0):
+        if allowed(index := low + draw.randrange(high - low)):
+            return replies[index][1]
+    return next((replies[index][1] for index in draw.sample(range(low, high), high - low) if allowed(index)), None)
 
 
 def sides(item: Preference) -> tuple[str, str]:
@@ -77,14 +90,16 @@ def sides(item: Preference) -> tuple[str, str]:
 def questions(held: Sequence[Preference], seed: int, fits: Callable[[Preference, str], bool] = lambda item, text: True) -> list[tuple[int, str, str]]:
     """What :func:`measure_context` asks about: (index of the pair, what the text is, the text). What it is: "better", "other" topic's, or itself.
 
-    A fixed reply that is the better one is not asked about; nor is another topic's where there is none, nor a text that does not fit with its prompt.
+    A fixed reply that is the better one is not asked about; nor is another topic's where there is none, nor a text that does not fit with its prompt. Of more
+    than PROBED decided pairs so many are asked about, drawn by the seed and their ids.
     """
-    kept = [(index, item, sides(item)[0]) for index, item in enumerate(held) if item.label != 0.5]
+    drawn = sorted((random.Random(f"{seed}:{item.id}:probe").random(), index) for index, item in enumerate(held) if item.label != 0.5)[:PROBED]
+    kept = [(index, held[index], sides(held[index])[0]) for index in sorted(index for _, index in drawn)]
     pool = sorted({(len(better), better, item.cluster_id) for _, item, better in kept if better.strip()})
     found: list[tuple[int, str, str]] = []
     for index, item, better in kept:
         found.append((index, "better", better))
-        other = _drawn(pool, item, random.Random(f"{seed}:{item.id}:held out"), lambda text, item=item: fits(item, text))  # type: ignore[misc]
+        other = _drawn(pool, (0, len(pool)), item, random.Random(f"{seed}:{item.id}:held out"), lambda text, item=item: fits(item, text))  # type: ignore[misc]
         found += [(index, "other", other)] if other is not None else []
         found += [(index, text, text) for text in FIXED if text != better.strip() and fits(item, text)]
     return found
@@ -95,7 +110,8 @@ def measure_context(held: Sequence[Preference], asked: Sequence[tuple[int, str, 
 
     ``on_topic``: how often a held-out pair's better reply scores higher than the better reply to another topic (a tie counts half; .5 for a reward that
     never reads the prompt). ``fixed_replies``: how often each of FIXED scores higher than the better reply. ``fixed_reply_wins``: that of the one which wins
-    most often, with its ``reply``. Values as those of :func:`auditor.training.core.held_out.measure_scores`; what has no score (None) is left out.
+    most surely (highest lower bound), with its ``reply``. Values as those of :func:`auditor.training.core.held_out.measure_scores`; what has no score
+    (None) is left out.
     """
     if not asked:
         return {}
@@ -110,16 +126,20 @@ def measure_context(held: Sequence[Preference], asked: Sequence[tuple[int, str, 
         return proportion(np.where(gaps == 0, 0.5, (gaps > 0).astype(float)), np.array([held[index].cluster_id for index in both]))
 
     fixed = {text: share(text, 1) for text in FIXED}
-    most = max((text for text, found in fixed.items() if found), key=lambda text: _value(fixed[text]), default=None)
+    most = max((text for text, found in fixed.items() if found), key=lambda text: _surely(fixed[text]), default=None)
     return {"on_topic": share("other", -1), "fixed_reply_wins": {**(fixed[most] or {}), "reply": most} if most else None, "fixed_replies": fixed}
 
 
-def _value(found: Mapping[str, Any] | None) -> float:
-    return float(found["value"]) if found else -1.0
+def _surely(found: Mapping[str, Any] | None) -> tuple[float, float]:
+    """Order by lower bound: a reply that was compared on few pairs hides none that was compared on many."""
+    return (-1.0, -1.0) if not found else (-1.0 if found["low"] is None else float(found["low"]), float(found["value"]))
 
 
 def always_preferred(measured: Mapping[str, Any]) -> str:
-    """The fixed reply that scores higher than the better one more often than not, the whole interval above one half, in words; "" where there is none."""
+    """The fixed reply that scores higher than the better one more often than not, the whole interval above one half, in words; "" where there is none.
+
+    It is the surest of four, so that of rewards for which all four are even with the better reply about one in nine is named, not one in forty.
+    """
     found = measured.get("fixed_reply_wins")
     if not found or found["low"] is None or found["low"] <= 0.5:
         return ""
@@ -131,6 +151,8 @@ def context_notes(measured: Mapping[str, Any]) -> tuple[str, ...]:
     """Warnings for the lineage: a reward that prefers a fixed reply, or was not shown to read the prompt."""
     found, told = measured.get("on_topic"), always_preferred(measured)
     notes = [f"WARNING: {told}"] if told else []
+    if "on_topic" in measured and not found:
+        notes.append("WARNING: not measured whether it reads the prompt: no held-out pair has a reply to another topic beside its own")
     if found and (found["low"] is None or found["low"] <= 0.5):
         notes.append(f"WARNING: not shown to read the prompt: a reply to it scores higher than one to another topic on {found['value']:.3f} of {found['n']} "
                      "held-out pairs, where .5 is chance")

@@ -218,7 +218,8 @@ def described(parts: Sequence[Part], rewards: Mapping[str, Reward]) -> tuple[dic
         reward: Any = rewards[part.label]
         facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight, **({} if part.cap is None else {"cap": part.cap})}
         if hasattr(reward, "engine"):  # a model's word: whoever audits the policy must know whose
-            facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": (reward.facts.get("measured") or {}).get("accuracy"),
-                      **merged_from(reward.engine.spec)}
+            measured = reward.facts.get("measured") or {}
+            facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": measured.get("accuracy"),
+                      **{name: measured[name] for name in ("on_topic", "fixed_reply_wins") if name in measured}, **merged_from(reward.engine.spec)}
         found.append(facts)
     return tuple(found)
