@@ -48,6 +48,7 @@ data = "shipped:preferences"
 lora_rank = 16
 lr = 2e-4
 epochs = 2.0
+noncontextual = 1
 """
 PPO = """title = "PPO from the shared SFT policy and reward model"
 model = "{folder}/foundation/1-sft/model"
