@@ -4,9 +4,10 @@
     python benchmarks/labeller.py --again             # trains again
     python benchmarks/labeller.py --folder DIR        # where the run lives; killed, it goes on from its last checkpoint
 
-SmolLM2-135M with LoRA on the shipped pairs, as in the shipped recipes rlaif and d-rlaif; one fifth of the topics is held out and not trained on. The
-labeller rates each answer from 1 to 9 by itself; it is right where the better answer of a held-out pair has the higher expected rating. (--ask pairwise
-trains and measures the other question, which of two answers is better.) Results go to benchmarks/results/labeller.json.
+SmolLM2-135M with LoRA on the shipped pairs, two epochs; one fifth of the topics is held out and not trained on. (The shipped recipes rlaif and d-rlaif make
+one epoch of twice as many pairs, half of them with answers to other topics: benchmarks/recipes.py says what that labeller is worth.) The labeller
+rates each answer from 1 to 9 by itself; it is right where the better answer of a held-out pair has the higher expected rating. (--ask pairwise trains and
+measures the other question, which of two answers is better.) Results go to benchmarks/results/labeller.json.
 """
 
 from __future__ import annotations
