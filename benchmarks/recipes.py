@@ -67,11 +67,11 @@ def audited(name: str, folder: Path) -> dict[str, Any]:
     runs = []
     for stage in ("sft", "ppo"):
         (path,) = out.glob(f"*-{stage}/model")
-        told = path.parent / "audit.json"  # goes when the stage is trained again
-        if not told.is_file():
+        told, made = path.parent / "audit.json", json.loads((path.parent / "stage.json").read_text())["weights_hash"]
+        if not told.is_file() or json.loads(told.read_text()).get("weights_hash") != made:
             chosen = [option for suite in SUITES for option in ("--suite", suite)]
             run = json.loads(auditor("run", str(path), *chosen, "--db", database, "--format", "json"))
-            told.write_text(json.dumps({"run_id": run["run_id"]}))
+            told.write_text(json.dumps({"run_id": run["run_id"], "weights_hash": made}))
         runs.append(json.loads(told.read_text())["run_id"])
     compared = json.loads(auditor("compare", *runs, "--db", database, "--format", "json"))
     criteria = [{"metric": one["rule"]["metric"], "decided": one["decided"], **_change(one["difference"])} for one in compared["candidates"][0]["decisions"]]

@@ -41,7 +41,8 @@ class Config(Optimisation):
     ``constitution`` (a TOML file or shipped:constitution) asks every pair about a principle that speaks to its kind, too, or rates by its
     standard. ``mass_weight`` weighs the cross-entropy from all nine digits alike in the rating loss, so that the reply stays a digit.
     ``measure_before`` measures the model before its training as well. ``noncontextual`` more pairs are made of each: its better answer over an answer to
-    another topic's question (Liu et al. 2024, arXiv 2409.13156), so that answering the question is part of what is good.
+    another topic's question (Liu et al. 2024, arXiv 2409.13156), so that answering the question is part of what is good. With a constitution these
+    are asked about a principle of the pair's kind too, though an answer beside the question may meet it.
     """
 
     data: str = "shipped:preferences"

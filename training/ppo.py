@@ -27,7 +27,7 @@ from auditor.training.core.loop import fingerprint, record, restore, save
 from auditor.training.core.nets import PolicyNet, SharedNet
 from auditor.training.core.on_policy import ActorCritic, Collector, Experience, Look, Pass, Reference, Rules, encoded_prompts
 from auditor.training.core.optimise import Stepper
-from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, check_parts, described, open_rewards, refuse_unvalidated
+from auditor.training.core.rewards import ModelReward, Part, Reward, Scale, check_parts, described, open_rewards, refuse_unvalidated, reward_notes
 from auditor.training.core.rollout import Rollouts, Sampler, Sampling, check_rollouts, open_sampler, warn_of_unfinished
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.weights import policy_net, save_policy, scalar_net
@@ -149,7 +149,8 @@ def train(config: Config, run: StageRun, rewards: Mapping[str, Reward] | None = 
         save_policy(engine, policy, start, target)
     run.world.wait()
     hashes = {config.prompts: sha256_json([[name, messages] for name, messages, _ in prompts])}
-    notes = (f"value network: {config.value}, starts from {origin}", *([f"rollouts written by {sampler.source}"] if sampler.source else []))
+    written = [f"rollouts written by {sampler.source}"] if sampler.source else []
+    notes = (f"value network: {config.value}, starts from {origin}", *written, *reward_notes(opened))
     return Outcome(kind="policy", path=target, steps=config.updates, data_hashes=hashes, rewards=described(config.reward, opened),
                    measured={"value_starts_from": origin}, notes=notes)
 

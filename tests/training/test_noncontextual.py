@@ -13,7 +13,7 @@ from auditor.schema import Preference, user
 from auditor.training import labeller, reward
 from auditor.training.core.batch import Encoder
 from auditor.training.core.noncontextual import FIXED, addition_notes, always_preferred, context_notes, measure_context, questions, with_noncontextual
-from auditor.training.core.rewards import Part, described, open_rewards, refuse_unvalidated
+from auditor.training.core.rewards import Part, described, open_rewards, refuse_unvalidated, reward_notes
 from auditor.training.core.stage import StageRun
 from auditor.training.core.world import World
 from auditor.training.data import load_preferences
@@ -61,6 +61,8 @@ def test_what_is_drawn_follows_from_seed_and_id_not_from_the_order_of_the_rows(s
     assert twins(pairs) != twins(pairs, seed=1)
     two = twins(pairs, count=2)
     assert len(two) == 120
+    three = twins(pairs, count=3)
+    assert sum(three[f"{item.id}|noncontextual-1"].rejected != three[f"{item.id}|noncontextual-3"].rejected for item in pairs) > 40
     assert twins(pairs).items() <= two.items()
     assert sum(two[f"{item.id}|noncontextual-1"].rejected != two[f"{item.id}|noncontextual-2"].rejected for item in pairs) > 50
     same = [pair(n, "mid reply", "x" * 30) for n in range(40)] + [pair(n, f"w{n}", "w" * n) for n in range(40, 90)]
@@ -81,6 +83,10 @@ def test_additions_keep_no_margin_and_take_no_text_of_the_pairs_own():
     found = twins(rows)
     assert {item.margin for item in found.values()} == {0.0}
     assert all(item.rejected not in ("shared", item.chosen) for item in found.values())
+    empty = [pair(n, "" if n < 5 else f"better {n}", "  " if n < 15 else f"worse {n}") for n in range(30)]
+    assert all(item.rejected.strip() and item.chosen for item in twins(empty).values())
+    assert len(twins(empty)) == 25
+    assert {index for index, _, _ in questions(empty, 0)} == set(range(5, 30))
     yes_no = [pair(n, "Yes.", "No.") for n in range(6)]
     assert with_noncontextual(yes_no, 1, 0, "here") == yes_no
     (note,) = addition_notes(yes_no, yes_no, 2)
@@ -162,7 +168,8 @@ def test_a_fixed_reply_that_few_pairs_were_asked_about_hides_none_of_many():
     """The better reply is "No." itself on 76 of 80 pairs: on the other four it wins always, which says little; "Yes." wins on 76 of 80, which says much."""
     held = [pair(n, f"word{n}" if n < 4 else "No.", "worse") for n in range(80)]
     scores = {"No.": 1.0, "Yes.": 2.0}
-    found = measured_by(lambda asked, text: scores.get(text, 3.0 if text in ("word0", "word1") else 0.0) + (1.5 if asked in ("word5", "word6") else 0.0), held)
+    found = measured_by(lambda asked, text: 9.0 if asked in ("word5", "word6") and text == "No." else scores.get(text, 0.0), held)
+    assert found["fixed_replies"]["No."]["value"] == 1.0 > found["fixed_replies"]["Yes."]["value"]
     assert found["fixed_replies"]["No."]["n"] == 4
     assert found["fixed_reply_wins"]["reply"] == "Yes."
     assert "'Yes.' scores higher" in always_preferred(found)
@@ -177,6 +184,7 @@ def test_intervals_are_over_topics_and_a_warning_follows_from_the_interval():
     assert found["high"] - found["low"] > 1.2 * (alone["high"] - alone["low"])
     assert len(context_notes({"on_topic": found})) == 1
     assert context_notes({"on_topic": {**found, "low": 0.51}}) == ()
+    assert len(context_notes({"on_topic": {**found, "low": None}})) == 1
     assert context_notes({"on_topic": None})[0].startswith("WARNING: not measured whether it reads the prompt")
 
 
@@ -206,6 +214,14 @@ def test_a_reward_that_prefers_a_fixed_reply_is_refused_and_one_measured_before_
         refuse_unvalidated({"model": Measured(**sound)}, "stage 'ppo'")
 
 
+def test_a_policys_lineage_says_what_its_rewards_were_not_shown_to_do():
+    blind = {"value": 0.48, "low": 0.37, "high": 0.59, "n": 102}
+    chance = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 82}}
+    first, second = reward_notes({"sound": Measured(), "blind": Measured(on_topic=blind), "weak": Measured(**chance), "count": lambda episodes: []})
+    assert first.startswith("reward 'blind': WARNING: not shown to read the prompt")
+    assert second.startswith("NOT VALIDATED: reward 'weak': accuracy 0.500 (0.400 to 0.600) on 82 held-out pairs, which is not above chance")
+
+
 # -- in the stages ----------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +244,7 @@ def test_reward_and_labeller_learn_from_the_added_pairs_and_measure_on_the_given
     more = run("more", lambda stage: reward.train(reward.Config(**common, noncontextual=2), stage))
     assert more.steps == -(-3 * (20 - more.measured["n"]) // 4) > plain.steps
     assert more.measured["n"] == plain.measured["n"] == more.measured["on_topic"]["n"]
+    assert more.notes == context_notes(more.measured)
     assert json.loads((more.path / "auditor_reward.json").read_text())["measured"]["fixed_reply_wins"]["reply"] in FIXED
     rated = run("rated", lambda stage: labeller.train(labeller.Config(**common, ask="rating", noncontextual=1, measure_before=False), stage))
     assert rated.steps == -(-2 * rated.measured["trained_on"] // 4)
@@ -253,6 +270,7 @@ def test_a_drawn_reply_too_long_for_its_prompt_ends_no_training(own_checkpoint, 
     run = StageRun(name="reward", folder=tmp_path, world=World(), inputs={"policy": str(own_checkpoint)})
     outcome = reward.train(reward.Config(data=str(path), held_out=0.4, noncontextual=3, max_length=limit, batch_size=4), run)
     assert outcome.measured["on_topic"]["n"] <= outcome.measured["n"]
+    assert any("could not be made" in note for note in outcome.notes)
     with pytest.raises(InputError, match="the limit is"):
         reward.train(reward.Config(data=str(path), held_out=0.4, noncontextual=3, max_length=limit - 1, batch_size=4), run)
 

@@ -23,7 +23,7 @@ from auditor.training.core.held_out import proportion
 # What a collapsed policy says to everything. A reward that prefers one of them to the better replies teaches just that.
 FIXED = ("Yes.", "No.", "I don't know.", "I'm sorry, I can't help with that.")
 PROBED = 1000  # held-out pairs that a probe asks about, six rows each
-TRIES = 50  # draws before every reply is looked at
+TRIES, LOOKS = 50, 1000  # draws; then so many replies, or all, without repetition
 Fits = Callable[[Preference], bool]
 _Reply = tuple[int, str, str]  # its length in characters, its text, its topic
 
@@ -41,7 +41,8 @@ def with_noncontextual(preferences: Sequence[Preference], count: int, seed: int,
         raise InputError(f"{place}: noncontextual = {count} draws replies to other topics, and all {len(preferences)} pairs are of one; pass more topics, "
                          "or leave it out")
     replies = sorted({(len(text), text, item.cluster_id) for item in preferences for text in (item.chosen, item.rejected) if text.strip()})
-    added = [_twin(item, number, replies, (seed, fits)) for item in preferences if item.label != 0.5 for number in range(1, count + 1)]
+    used = [item for item in preferences if item.label != 0.5 and sides(item)[0].strip()]
+    added = [_twin(item, number, replies, (seed, fits)) for item in used for number in range(1, count + 1)]
     return [*preferences, *(twin for twin in added if twin is not None)]
 
 
@@ -69,7 +70,7 @@ def _twin(item: Preference, number: int, replies: Sequence[_Reply], how: tuple[i
 
 
 def _drawn(replies: Sequence[_Reply], place: tuple[int, int], item: Preference, draw: random.Random, fits: Callable[[str], bool]) -> str | None:
-    """A text among ``replies[place[0]:place[1]]`` of another topic than the item's, and none of its own, that fits; None where there is none."""
+    """A text among ``replies[place[0]:place[1]]`` of another topic than the item's, and none of its own, that fits; None where LOOKS found none."""
     own, (low, high) = {item.chosen.strip(), item.rejected.strip()}, place
 
     def allowed(index: int) -> bool:
@@ -79,7 +80,7 @@ def _drawn(replies: Sequence[_Reply], place: tuple[int, int], item: Preference, 
     for _ in range(TRIES if high > low else 0):
         if allowed(index := low + draw.randrange(high - low)):
             return replies[index][1]
-    return next((replies[index][1] for index in draw.sample(range(low, high), high - low) if allowed(index)), None)
+    return next((replies[index][1] for index in draw.sample(range(low, high), min(high - low, LOOKS)) if allowed(index)), None)
 
 
 def sides(item: Preference) -> tuple[str, str]:
@@ -93,9 +94,10 @@ def questions(held: Sequence[Preference], seed: int, fits: Callable[[Preference,
     A fixed reply that is the better one is not asked about; nor is another topic's where there is none, nor a text that does not fit with its prompt. Of more
     than PROBED decided pairs so many are asked about, drawn by the seed and their ids.
     """
-    drawn = sorted((random.Random(f"{seed}:{item.id}:probe").random(), index) for index, item in enumerate(held) if item.label != 0.5)[:PROBED]
+    drawn = sorted((random.Random(f"{seed}:{item.id}:probe").random(), index) for index, item in enumerate(held)
+                   if item.label != 0.5 and sides(item)[0].strip())[:PROBED]
     kept = [(index, held[index], sides(held[index])[0]) for index in sorted(index for _, index in drawn)]
-    pool = sorted({(len(better), better, item.cluster_id) for _, item, better in kept if better.strip()})
+    pool = sorted({(len(better), better, item.cluster_id) for _, item, better in kept})
     found: list[tuple[int, str, str]] = []
     for index, item, better in kept:
         found.append((index, "better", better))
@@ -138,7 +140,7 @@ def _surely(found: Mapping[str, Any] | None) -> tuple[float, float]:
 def always_preferred(measured: Mapping[str, Any]) -> str:
     """The fixed reply that scores higher than the better one more often than not, the whole interval above one half, in words; "" where there is none.
 
-    It is the surest of four, so that of rewards for which all four are even with the better reply about one in nine is named, not one in forty.
+    It is the surest of four: of rewards for which all four are even with the better reply about one in ten is named, not one in forty.
     """
     found = measured.get("fixed_reply_wins")
     if not found or found["low"] is None or found["low"] <= 0.5:

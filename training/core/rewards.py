@@ -15,7 +15,7 @@ from auditor.schema import Message
 from auditor.training.core.asking import merged_from
 from auditor.training.core.batch import Encoded, Encoder
 from auditor.training.core.held_out import above_chance
-from auditor.training.core.noncontextual import always_preferred
+from auditor.training.core.noncontextual import always_preferred, context_notes
 from auditor.training.core.scoring import score_rows
 from auditor.training.core.stage import StageRun
 from auditor.training.core.validation import shown
@@ -133,6 +133,17 @@ def refuse_unvalidated(rewards: Mapping[str, Reward], place: str) -> None:
         if told := always_preferred(measured or {}):
             raise InputError(f"{place}: reward {name!r}: {told}, so a policy would learn to say only that; train it with noncontextual = 1 or more (reward, "
                              "labeller), or set allow_unvalidated_reward = true, which the lineage records")
+
+
+def reward_notes(rewards: Mapping[str, Reward]) -> tuple[str, ...]:
+    """What the lineage of a policy must say of the models that rewarded it: one that was not shown above chance, or not to read the prompt."""
+    notes: list[str] = []
+    for name, reward in rewards.items():
+        measured = (reward.facts.get("measured") or {}) if hasattr(reward, "facts") else None
+        if measured is not None and not above_chance(measured):
+            notes.append(f"NOT VALIDATED: reward {name!r}: accuracy {shown(measured)}, which is not above chance; used because allow_unvalidated_reward = true")
+        notes += [f"reward {name!r}: {note}" for note in context_notes(measured or {})]
+    return tuple(notes)
 
 
 class ModelReward:
