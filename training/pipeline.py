@@ -91,7 +91,7 @@ def _claim(recipe: Recipe, out: Path, options: Options) -> None:
             raise InputError(f"{out} holds other files; pass a new or empty folder as --out")
         out.mkdir(exist_ok=True)
         now = datetime.now(UTC)
-        write_json(path, {"training_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2), "created": now.isoformat(timespec="seconds"),
+        write_json(path, {"training_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2), "created": now.isoformat(timespec="microseconds"),
                           "recipe": to_dict(recipe), "hash": recipe.hash, "environment": dict(options.environment)})
         return
     if not options.resume:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from auditor.cli.output import check_format, print_json, print_run, table
-from auditor.cli.text import short
+from auditor.cli.text import short, to_the_second
 from auditor.schema import to_dict
 from auditor.store import Store
 
@@ -20,8 +20,8 @@ def runs_command(db: Path, output: str) -> None:
                               "limit": run.spec.limit, "evidence": run.evidence, "suites": to_dict(run.spec.suites), "pending": run.pending,
                               "head": run.head} for run in runs]})
         return
-    rows = [(run.run_id, short(run.spec.model.uri), run.status, run.created, run.spec.profile + (f", limit {run.spec.limit}" if run.spec.limit else ""),
-             ", ".join(run.spec.suites)) for run in runs]
+    rows = [(run.run_id, short(run.spec.model.uri), run.status, to_the_second(run.created),
+             run.spec.profile + (f", limit {run.spec.limit}" if run.spec.limit else ""), ", ".join(run.spec.suites)) for run in runs]
     table(f"Runs in {db}", ("run", "model", "status", "created", "profile", "suites"), rows)
 
 

@@ -165,6 +165,7 @@ def trainings_command(db: Path, output: str) -> None:
     import json
 
     from auditor.cli.output import check_format, print_json, table
+    from auditor.cli.text import to_the_second
     from auditor.store import Store
 
     check_format(output)
@@ -173,7 +174,7 @@ def trainings_command(db: Path, output: str) -> None:
         print_json({"trainings": [{**row, "recipe": json.loads(row["recipe"]), "environment": json.loads(row["environment"])} for row in rows]})
         return
     table(f"Training runs in {db}", ("training", "recipe", "status", "created", "model", "folder"),
-          [(row["training_id"], row["recipe_name"], row["status"], row["created"], row["model"], row["out"]) for row in rows])
+          [(row["training_id"], row["recipe_name"], row["status"], to_the_second(row["created"]), row["model"], row["out"]) for row in rows])
 
 
 def merge_command(model: str, out: Path, dtype: str, output: str) -> None:

@@ -145,7 +145,7 @@ def new_record(spec: RunSpec, hardware: Mapping[str, Any]) -> RunRecord:
     """The record of a run that begins now."""
     now = datetime.datetime.now(datetime.UTC)
     run_id = now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
-    return RunRecord(run_id=run_id, spec=spec, created=now.isoformat(timespec="seconds"), git_commit=environment.git_commit(),
+    return RunRecord(run_id=run_id, spec=spec, created=now.isoformat(timespec="microseconds"), git_commit=environment.git_commit(),
                      packages=environment.packages(), hardware=hardware)
 
 
