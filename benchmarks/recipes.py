@@ -92,7 +92,7 @@ def table(found: Mapping[str, Any]) -> str:
     lines = []
     for name, one in found.items():
         told, length = summary(one["ppo"]), one["ppo"]["length"]
-        measured = "; ".join(f"{item['stage']} {item['value']:.3f} [{item['low']:.3f}, {item['high']:.3f}] of {item['n']}" for item in one["accuracies"])
+        measured = "; ".join(f"{item['stage']} {_share(item)}" for item in one["accuracies"])
         measured += "".join(f"; {item['stage']}: own prompt {_share(item['on_topic'])}, fixed {item['fixed']['reply']!r} {_share(item['fixed'])}"
                             for item in one.get("context", ()))
         changed = "" if read_recipe(name).hash == one["hash"] else "; the recipe has changed since"

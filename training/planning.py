@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from auditor.schema import Demonstration, ModelSpec, Preference, Prompt, Request
 from auditor.training.core.batch import Encoded, Encoder, can_share, computed_tokens, micro_batches, order
 from auditor.training.core.config import Optimisation
 from auditor.training.core.loop import batch_at, steps_of
-from auditor.training.core.noncontextual import Fits, questions, with_noncontextual
+from auditor.training.core.noncontextual import fitting_pairs, probe_rows, with_noncontextual
 from auditor.training.core.on_policy import prompts_at
 from auditor.training.data import load_demonstrations, load_preferences, load_prompts, split
 from auditor.training.labeller import examples_of, fitting
@@ -177,12 +177,10 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     items, seed = given
     config, share = stage.config, getattr(stage.config, "held_out", 0.0)
     part, rest = split(items, share, seed) if share else (list(items), [])
-    rows: Callable[[Sequence[Any]], list[tuple[Encoded, ...]]] = lambda given: [_rows(encoder, item) for item in given]  # noqa: E731
-    fits: Fits = lambda twin: encoder.fits(twin.prompt, twin.rejected)  # noqa: E731
-    if stage.method == "labeller":
-        rows, fits = _asked(sizes, config, seed), fitting(sizes, config, seed)
+    asks = stage.method == "labeller"
+    fits = fitting(sizes, config, seed) if asks else fitting_pairs(encoder)
     part = with_noncontextual(part, getattr(config, "noncontextual", 0), seed, f"stage {stage.name!r}", fits)
-    used, held = rows(part), rows(rest)
+    used, held = (_asked(sizes, given, config, seed) if asks else [_rows(encoder, item) for item in given] for given in (part, rest))
     steps = steps_of(config, len(used))
     seen = [[used[index] for index in batch_at(config, len(used), seed, step)] for step in _spread(steps, BATCHES)]
     trained = _work(seen, config.micro_tokens, sizes).times(steps / len(seen))
@@ -191,7 +189,7 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     some = [looked_at[index] for index in _spread(len(looked_at), BATCHES * 16)]
     looked = _work([some], 2 * config.micro_tokens, sizes).times(len(looked_at) / max(1, len(some)))
     if stage.method == "reward":
-        probe = [(encoder.pair("", rest[index].prompt, text),) for index, _, text in questions(rest, seed, lambda item, text: encoder.fits(item.prompt, text))]
+        probe = [(row,) for row in probe_rows(encoder, rest, seed)[1]]
         probed = _work([[probe[index] for index in _spread(len(probe), BATCHES * 16)]], config.micro_tokens, sizes)
         looked = replace(looked, tokens=looked.tokens + probed.times(max(1.0, len(probe) / (BATCHES * 16))).tokens)
     projects = float(not hasattr(config, "heads"))  # scalar heads need no vocabulary
@@ -200,10 +198,9 @@ def _supervised(stage: Stage, sizes: Sizes, encoder: Encoder, given: tuple[Seque
     return {"steps": steps, "tokens": round(trained.tokens + looked.tokens), "flops": flops, "bytes": _memory(config, sizes, (1, 1), largest)}
 
 
-def _asked(sizes: Any, config: Any, seed: int) -> Callable[[Sequence[Preference]], list[tuple[Encoded, ...]]]:
-    """The questions that a labeller is trained on, two of each example."""
-    return lambda given: [tuple(Encoded(id="", prompt=ids, completion=()) for ids in example.prompts)
-                          for example in (examples_of(sizes, given, config, seed) if given else [])]
+def _asked(sizes: Any, given: Sequence[Preference], config: Any, seed: int) -> list[tuple[Encoded, ...]]:
+    """The questions that a labeller is asked about pairs, two of each example."""
+    return [tuple(Encoded(id="", prompt=ids, completion=()) for ids in example.prompts) for example in examples_of(sizes, given, config, seed)]
 
 
 def _on_policy(config: Any, sizes: Sizes, encoder: Encoder, given: tuple[Sequence[Prompt], int]) -> dict[str, Any]:

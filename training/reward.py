@@ -19,7 +19,7 @@ from auditor.training.core.batch import Encoder
 from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.held_out import measure_scores
 from auditor.training.core.loop import Task, fit
-from auditor.training.core.noncontextual import addition_notes, context_notes, measure_context, questions, with_noncontextual
+from auditor.training.core.noncontextual import addition_notes, context_notes, fitting_pairs, measure_context, probe_rows, with_noncontextual
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
 from auditor.training.core.scoring import score_pairs, score_rows
 from auditor.training.core.stage import Outcome, StageRun
@@ -86,10 +86,9 @@ def train(config: Config, run: StageRun) -> Outcome:
     start = run.find(config.model, "policy")
     engine = run.open(start)
     encoder = Encoder(engine, config.max_length)
-    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}", lambda twin: encoder.fits(twin.prompt, twin.rejected))
+    shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}", fitting_pairs(encoder))
     pairs, held = encode_pairs(encoder, shown), encode_pairs(encoder, held_part)
-    asked = questions(held_part, run.seed, lambda item, text: encoder.fits(item.prompt, text))
-    probe = [encoder.pair(str(number), held_part[index].prompt, text) for number, (index, _, text) in enumerate(asked)]
+    asked, probe = probe_rows(encoder, held_part, run.seed)
     net = scalar_net(engine, config, run.seed, config.heads)
 
     def loss(module: Any, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -27,6 +27,11 @@ class Preference:
     margin: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def sides(self) -> tuple[str, str]:
+        """The better and the worse text; of an undecided pair (label .5) rejected and chosen."""
+        return (self.chosen, self.rejected) if self.label > 0.5 else (self.rejected, self.chosen)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:

@@ -132,7 +132,6 @@ def test_pairs_of_one_topic_are_refused():
 # -- the probe --------------------------------------------------------------------------------------------------------
 
 
-
 def measured_by(function, held=HELD):
     """What is measured of a reward that is this function of the word asked about and the reply."""
     asked = questions(held, 0)
@@ -177,9 +176,11 @@ def test_a_fixed_reply_that_few_pairs_were_asked_about_hides_none_of_many():
 
 def test_intervals_are_over_topics_and_a_warning_follows_from_the_interval():
     """Twelve topics of two pairs that go alike: the interval is that of twelve, wider than that of 24."""
-    found = measured_by(lambda asked, text: 1.0 if asked in text.split() else (0.5 if int(asked[4:]) // 2 < 8 else 2.0))["on_topic"]
-    alone = measured_by(lambda asked, text: 1.0 if asked in text.split() else (0.5 if int(asked[4:]) // 2 < 8 else 2.0),
-                        [dataclasses.replace(item, cluster_id=item.id) for item in HELD])["on_topic"]
+    def score(asked, text):
+        return 1.0 if asked in text.split() else (0.5 if int(asked[4:]) // 2 < 8 else 2.0)
+
+    found = measured_by(score)["on_topic"]
+    alone = measured_by(score, [dataclasses.replace(item, cluster_id=item.id) for item in HELD])["on_topic"]
     assert found["value"] == alone["value"] == pytest.approx(2 / 3)
     assert found["high"] - found["low"] > 1.2 * (alone["high"] - alone["low"])
     assert len(context_notes({"on_topic": found})) == 1

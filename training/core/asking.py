@@ -89,11 +89,10 @@ def gold_comparison(item: Preference, principles: Sequence[Principle] = (), seed
     """The question about a gold pair, the better answer as a; None where the pair is undecided or no principle speaks to its kind."""
     if item.label == 0.5:
         return None
-    a, b = (item.chosen, item.rejected) if item.label > 0.5 else (item.rejected, item.chosen)
     principle = sample(principles, seed, item.id, str(item.metadata.get("kind", ""))) if principles else None
     if principles and principle is None:
         return None
-    return comparison_of(item.prompt, (a, b), principle)
+    return comparison_of(item.prompt, item.sides, principle)
 
 
 def comparison_of(messages: tuple[Message, ...], texts: tuple[str, str], principle: Principle | None = None) -> Comparison:

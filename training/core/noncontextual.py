@@ -18,6 +18,7 @@ import numpy as np
 
 from auditor.errors import InputError
 from auditor.schema import Preference
+from auditor.training.core.batch import Encoded, Encoder
 from auditor.training.core.held_out import proportion
 
 # What a collapsed policy says to everything. A reward that prefers one of them to the better replies teaches just that.
@@ -41,7 +42,7 @@ def with_noncontextual(preferences: Sequence[Preference], count: int, seed: int,
         raise InputError(f"{place}: noncontextual = {count} draws replies to other topics, and all {len(preferences)} pairs are of one; pass more topics, "
                          "or leave it out")
     replies = sorted({(len(text), text, item.cluster_id) for item in preferences for text in (item.chosen, item.rejected) if text.strip()})
-    used = [item for item in preferences if item.label != 0.5 and sides(item)[0].strip()]
+    used = [item for item in preferences if item.label != 0.5 and item.sides[0].strip()]
     added = [_twin(item, number, replies, (seed, fits)) for item in used for number in range(1, count + 1)]
     return [*preferences, *(twin for twin in added if twin is not None)]
 
@@ -54,7 +55,7 @@ def addition_notes(given: Sequence[Preference], shown: Sequence[Preference], cou
 
 
 def _twin(item: Preference, number: int, replies: Sequence[_Reply], how: tuple[int, Fits]) -> Preference | None:
-    better, worse = sides(item)
+    better, worse = item.sides
     shorter, longer = (0, bisect_left(replies, (len(better),))), (bisect_left(replies, (len(better) + 1,)), len(replies))
     draw, plain = random.Random(f"{how[0]}:{item.id}:{number}"), dataclasses.replace(item, chosen=better, label=1.0, margin=0.0)
 
@@ -83,11 +84,6 @@ def _drawn(replies: Sequence[_Reply], place: tuple[int, int], item: Preference, 
     return next((replies[index][1] for index in draw.sample(range(low, high), min(high - low, LOOKS)) if allowed(index)), None)
 
 
-def sides(item: Preference) -> tuple[str, str]:
-    """The better and the worse text of a decided pair."""
-    return (item.chosen, item.rejected) if item.label > 0.5 else (item.rejected, item.chosen)
-
-
 def questions(held: Sequence[Preference], seed: int, fits: Callable[[Preference, str], bool] = lambda item, text: True) -> list[tuple[int, str, str]]:
     """What :func:`measure_context` asks about: (index of the pair, what the text is, the text). What it is: "better", "other" topic's, or itself.
 
@@ -95,8 +91,8 @@ def questions(held: Sequence[Preference], seed: int, fits: Callable[[Preference,
     than PROBED decided pairs so many are asked about, drawn by the seed and their ids.
     """
     drawn = sorted((random.Random(f"{seed}:{item.id}:probe").random(), index) for index, item in enumerate(held)
-                   if item.label != 0.5 and sides(item)[0].strip())[:PROBED]
-    kept = [(index, held[index], sides(held[index])[0]) for index in sorted(index for _, index in drawn)]
+                   if item.label != 0.5 and item.sides[0].strip())[:PROBED]
+    kept = [(index, held[index], held[index].sides[0]) for index in sorted(index for _, index in drawn)]
     pool = sorted({(len(better), better, item.cluster_id) for _, item, better in kept})
     found: list[tuple[int, str, str]] = []
     for index, item, better in kept:
@@ -105,6 +101,17 @@ def questions(held: Sequence[Preference], seed: int, fits: Callable[[Preference,
         found += [(index, "other", other)] if other is not None else []
         found += [(index, text, text) for text in FIXED if text != better.strip() and fits(item, text)]
     return found
+
+
+def fitting_pairs(encoder: Encoder) -> Fits:
+    """Whether the worse reply of a pair, drawn from another topic, is short enough for its prompt."""
+    return lambda twin: encoder.fits(twin.prompt, twin.rejected)
+
+
+def probe_rows(encoder: Encoder, held: Sequence[Preference], seed: int) -> tuple[list[tuple[int, str, str]], list[Encoded]]:
+    """What :func:`questions` asks a reward about held-out pairs, and the row of each."""
+    asked = questions(held, seed, lambda item, text: encoder.fits(item.prompt, text))
+    return asked, [encoder.pair(str(number), held[index].prompt, text) for number, (index, _, text) in enumerate(asked)]
 
 
 def measure_context(held: Sequence[Preference], asked: Sequence[tuple[int, str, str]], scores: Sequence[float | None]) -> dict[str, Any]:

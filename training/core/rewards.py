@@ -126,7 +126,7 @@ def _pattern(pattern: str, place: str) -> Reward:
 def refuse_unvalidated(rewards: Mapping[str, Reward], place: str) -> None:
     """Raise InputError for a reward by a model that was not shown above chance on held-out pairs, or that prefers one fixed reply to most better ones."""
     for name, reward in rewards.items():
-        measured = reward.facts.get("measured") or {} if hasattr(reward, "facts") else None
+        measured = _measured(reward)
         if measured is not None and not above_chance(measured):
             raise InputError(f"{place}: reward {name!r}: accuracy {shown(measured)}, which is not above chance; train it (reward, labeller) on "
                              "more or cleaner pairs, or set allow_unvalidated_reward = true, which the lineage records")
@@ -139,11 +139,16 @@ def reward_notes(rewards: Mapping[str, Reward]) -> tuple[str, ...]:
     """What the lineage of a policy must say of the models that rewarded it: one that was not shown above chance, or not to read the prompt."""
     notes: list[str] = []
     for name, reward in rewards.items():
-        measured = (reward.facts.get("measured") or {}) if hasattr(reward, "facts") else None
+        measured = _measured(reward)
         if measured is not None and not above_chance(measured):
             notes.append(f"NOT VALIDATED: reward {name!r}: accuracy {shown(measured)}, which is not above chance; used because allow_unvalidated_reward = true")
         notes += [f"reward {name!r}: {note}" for note in context_notes(measured or {})]
     return tuple(notes)
+
+
+def _measured(reward: Any) -> Mapping[str, Any] | None:
+    """What was measured of a reward that is a model's word, {} where nothing was; None for any other reward."""
+    return (reward.facts.get("measured") or {}) if hasattr(reward, "facts") else None
 
 
 class ModelReward:
@@ -229,7 +234,7 @@ def described(parts: Sequence[Part], rewards: Mapping[str, Reward]) -> tuple[dic
         reward: Any = rewards[part.label]
         facts: dict[str, Any] = {"name": part.label, "kind": part.kind, "weight": part.weight, **({} if part.cap is None else {"cap": part.cap})}
         if hasattr(reward, "engine"):  # a model's word: whoever audits the policy must know whose
-            measured = reward.facts.get("measured") or {}
+            measured = _measured(reward) or {}
             facts |= {"uri": reward.uri, "weights_hash": reward.engine.spec.weights_hash, "accuracy": measured.get("accuracy"),
                       **{name: measured[name] for name in ("on_topic", "fixed_reply_wins") if name in measured}, **merged_from(reward.engine.spec)}
         found.append(facts)
