@@ -98,7 +98,7 @@ def _load(source: str, convert: Callable[[Item, Options], Iterable[T]], wanted: 
     seen: set[str] = set()
     found: list[T] = []
     for item in _items(place, options):
-        if (options.kind and item.metadata.get("kind") not in options.kind) or (options.side and item.metadata.get("side") not in options.side):
+        if not options.keeps(item.cluster_id, item.metadata):
             continue
         if item.id in seen:
             raise InputError(f"{place}: two rows have the id {item.id!r}; give each its own")

@@ -11,7 +11,9 @@ Options follow a question mark, as in ``shipped:preferences?kind=refusal&swap=1`
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -34,6 +36,7 @@ class Options:
     ``kind``, ``side``: keep rows whose metadata says so (several, with commas). ``swap=1``: exchange chosen and rejected, to plant the
     fault that a set removes. ``field=rejected``: the reply of a pair that becomes a demonstration. ``format``: the shape of the rows
     where it should not be guessed. ``skip=1``: leave bad rows out, with a warning that counts them. ``config``: of a hub data set.
+    ``part=1/2``: keep the topics of the first of two parts, which have none in common; a topic's part is the hash of its cluster id.
     """
 
     kind: frozenset[str] = frozenset()
@@ -43,6 +46,13 @@ class Options:
     format: str = ""
     skip: bool = False
     config: str = ""
+    part: tuple[int, int] | None = None
+
+    def keeps(self, cluster_id: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether a row of this topic and these fields is asked for."""
+        if (self.kind and metadata.get("kind") not in self.kind) or (self.side and metadata.get("side") not in self.side):
+            return False
+        return self.part is None or int.from_bytes(hashlib.sha256(f"part:{cluster_id}".encode()).digest()[:7]) % self.part[1] == self.part[0] - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +108,22 @@ def parse(source: str) -> tuple[str, Options]:
             raise InputError(f"{source}: {name}={value}; write {name}=1 or leave it out")
         if name == "field" and value not in ("chosen", "rejected"):
             raise InputError(f"{source}: field={value}; write field=chosen or field=rejected")
-        chosen[name] = value == "1" if name in ("swap", "skip") else frozenset(value.split(",")) if name in ("kind", "side") else value
+        chosen[name] = _value(source, name, value)
     return place, Options(**chosen)
+
+
+def _value(source: str, name: str, value: str) -> Any:
+    if name in ("swap", "skip"):
+        return value == "1"
+    if name in ("kind", "side"):
+        return frozenset(value.split(","))
+    if name == "part":
+        found = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", value, re.ASCII)
+        part, parts = map(int, found.groups()) if found else (1, 0)
+        if part > parts:
+            raise InputError(f"{source}: part={value}; write part=1/2 for the first of two parts")
+        return part, parts
+    return value
 
 
 def read_rows(place: str, config: str = "") -> Iterator[Row]:

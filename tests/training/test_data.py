@@ -86,6 +86,20 @@ def test_demonstrations_and_unpaired_rows(write):
     assert [item.prompt for item in load_prompts(marked)] == [ASKED]  # the same prompt is kept once
 
 
+def test_parts_share_no_topic_and_are_all_there_is(write):
+    rows = [pair(n, cluster_id=f"c{n // 3}") for n in range(90)]
+    thirds = [load_preferences(write(rows) + f"?part={part}/3") for part in (1, 2, 3)]
+    assert sorted(item.id for third in thirds for item in third) == sorted(item.id for item in load_preferences(write(rows)))
+    topics = [{item.cluster_id for item in third} for third in thirds]
+    assert sum(map(len, topics)) == 30 == len(set.union(*topics))
+    assert min(map(len, topics)) > 3
+    # The rows beside a topic do not move it, nor is a part the one that is held out to measure on.
+    assert load_preferences(write(rows[:45]) + "?part=2/3") == [item for item in thirds[1] if item in load_preferences(write(rows[:45]))]
+    halves = [load_preferences(f"shipped:preferences?part={part}/2") for part in (1, 2)]
+    for half in halves:
+        assert 0.1 < len(split(half, 0.2, 0)[1]) / len(half) < 0.35
+
+
 def test_pairs_serve_every_loader_and_the_options(write):
     path = write([pair(1, kind="tone", side="x"), pair(2, kind="tone"), pair(3, kind="facts")])
     assert [item.completion for item in load_demonstrations(path)] == ["Good 1", "Good 2", "Good 3"]
@@ -181,6 +195,7 @@ def test_other_one_sided_sets_and_bad_marks(write):
     ("absent.jsonl", "No such file"), ("absent.txt", "no data source 'absent.txt'; pass shipped:NAME"), ("shipped:preference", "did you mean 'preferences'"),
     ("shipped:preferences?knid=refusal", "unknown option of a data source 'knid': did you mean 'kind'"),
     ("shipped:preferences?swap=yes", "swap=yes; write swap=1"),
+    *((f"shipped:preferences?part={part}", f"part={part}; write part=1/2 for the first of two parts") for part in ("3/2", "0/2", "1", "1/0", "a/b", "٢/٣", "")),
     ("shipped:preferences?field=label", "write field=chosen or field=rejected"), ("shipped:preferences?format=csv", "unknown format 'csv'"),
     ("shipped:preferences?kind=none", "holds no preference pairs"), ("hf:not a name", "is no hub id"),
 ])
