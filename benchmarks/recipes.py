@@ -92,8 +92,8 @@ def table(found: Mapping[str, Any]) -> str:
     lines = []
     for name, one in found.items():
         told, length = summary(one["ppo"]), one["ppo"]["length"]
-        measured = "; ".join(f"{item['stage']} {_share(item)}" for item in one["accuracies"])
-        measured += "".join(f"; {item['stage']}: own prompt {_share(item['on_topic'])}, fixed {item['fixed']['reply']!r} {_share(item['fixed'])}"
+        measured = "; ".join(f"{item['stage']} {share(item)}" for item in one["accuracies"])
+        measured += "".join(f"; {item['stage']}: own prompt {share(item['on_topic'])}, fixed {item['fixed']['reply']!r} {share(item['fixed'])}"
                             for item in one.get("context", ()))
         changed = "" if read_recipe(name).hash == one["hash"] else "; the recipe has changed since"
         lines.append(f"{name}: {measured}; reward {told['first']:+.2f} -> {told['last']:+.2f}, rise {told['last'] - told['first']:+.2f} [{told['low']:+.2f}, "
@@ -102,7 +102,7 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _share(found: Mapping[str, Any]) -> str:
+def share(found: Mapping[str, Any]) -> str:
     return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] of {found['n']}"
 
 

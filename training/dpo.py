@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 from auditor.training.core.batch import Encoder
 from auditor.training.core.config import Optimisation, check_above_0, check_from_0
 from auditor.training.core.loop import Task, fit
+from auditor.training.core.overlap import learned_from
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_length, pair_logprobs, reference_logprobs
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.weights import policy_net, save_policy
@@ -73,4 +74,5 @@ def train(config: Config, run: StageRun) -> Outcome:
     if run.world.is_main:
         save_policy(engine, net, start, target)
     run.world.wait()
-    return Outcome(kind="policy", path=target, steps=stepper.done, data_hashes={config.data: data_hash(preferences)})
+    return Outcome(kind="policy", path=target, steps=stepper.done, data_hashes={config.data: data_hash(preferences)},
+                   data_sketches=(learned_from(preferences, preferences),))

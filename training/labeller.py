@@ -27,6 +27,7 @@ from auditor.training.core.constitution import Principle, load_constitution
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.nets import OptionNet, PolicyNet
 from auditor.training.core.noncontextual import Fits, addition_notes, context_notes, with_noncontextual
+from auditor.training.core.overlap import learned_from
 from auditor.training.core.stage import Outcome, StageRun
 from auditor.training.core.validation import measure_comparisons, measure_rated_context, measure_ratings
 from auditor.training.core.weights import policy_net, save_policy
@@ -190,6 +191,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     run.world.wait()
     first = measured["rating" if config.ask == "rating" else "pairwise"]
     return Outcome(kind="labeller", path=target, steps=stepper.done, data_hashes={config.data: data_hash(preferences)},
+                   data_sketches=(learned_from(preferences, train_part),),
                    measured={"accuracy": first["accuracy"], "after": measured, "before": before, "trained_on": len(train_part)},
                    notes=(*addition_notes(train_part, shown, config.noncontextual), *context_notes(measured.get("rating", {}))))
 

@@ -12,6 +12,7 @@ from auditor.models.identity import LINEAGE, first_lineage, weights_hash
 from auditor.models.resolve import resolve
 from auditor.schema import to_dict
 from auditor.training.core.checkpoint import write_json
+from auditor.training.core.overlap import sketches_of
 from auditor.training.core.stage import Outcome
 from auditor.training.recipe import Recipe, Stage
 
@@ -52,6 +53,7 @@ def write_lineage(outcome: Outcome, stage: Stage, inputs: tuple[str, Sequence[st
     lineage = {
         "method": stage.method, "stage": stage.name, "config": to_dict(stage.config), "parents": [*([parent(start)] if start else []), *outcome.parents],
         "data_hashes": _data(shaped, outcome, stage.name), "judges": _together(shaped, "judges", outcome.judges),
+        "data_sketches": _together([{"data_sketches": sketches_of(lineage)} for lineage in shaped], "data_sketches", outcome.data_sketches),
         "rewards": _together(shaped, "rewards", outcome.rewards), "steps": outcome.steps, "measured": outcome.measured,
         "notes": _together(shaped, "notes", outcome.notes), "history": [*before.get("history", []), stage.method], **facts}
     write_json((outcome.path if outcome.path.is_dir() else outcome.path.parent) / LINEAGE, to_dict(lineage))

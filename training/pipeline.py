@@ -174,4 +174,5 @@ def _finished(folder: Path) -> Outcome | None:
         raise TrainingError(f"{path} cannot be read ({error}); remove that folder and resume") from None
     kind: Kind = stored["kind"]
     return Outcome(kind=kind, path=folder / stored["path"], steps=stored["steps"], measured=stored["measured"], data_hashes=stored["data_hashes"],
-                   parents=tuple(stored["parents"]), judges=tuple(stored["judges"]), rewards=tuple(stored["rewards"]), notes=tuple(stored["notes"]))
+                   data_sketches=tuple(stored.get("data_sketches", ())), parents=tuple(stored["parents"]), judges=tuple(stored["judges"]),
+                   rewards=tuple(stored["rewards"]), notes=tuple(stored["notes"]))

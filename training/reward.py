@@ -20,6 +20,7 @@ from auditor.training.core.config import Optimisation, check_from_0
 from auditor.training.core.held_out import measure_scores
 from auditor.training.core.loop import Task, fit
 from auditor.training.core.noncontextual import addition_notes, context_notes, fitting_pairs, measure_context, probe_rows, with_noncontextual
+from auditor.training.core.overlap import learned_from
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
 from auditor.training.core.scoring import score_pairs, score_rows
 from auditor.training.core.stage import Outcome, StageRun
@@ -103,10 +104,11 @@ def train(config: Config, run: StageRun) -> Outcome:
     measured = measure_scores(held, score_pairs(net, held, how, config.micro_tokens))
     measured |= measure_context(held_part, asked, score_rows(net, probe, how, config.micro_tokens))
     if "dpo" in engine.spec.lineage.get("history", ()):  # the one method that learns from all pairs
-        measured |= seen(preferences, engine.spec)
+        measured |= seen(preferences, held_part, engine.spec)
     target = run.folder / "model"
     if run.world.is_main:
         save_reward(engine, net, {**how, "measured": measured}, target)
     run.world.wait()
     return Outcome(kind="reward", path=target, steps=stepper.done, measured=measured, data_hashes={source: data_hash(preferences)},
+                   data_sketches=(learned_from(preferences, train_part),),
                    notes=(*addition_notes(train_part, shown, config.noncontextual), *context_notes(measured)))

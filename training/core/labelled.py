@@ -26,7 +26,7 @@ class _Asked:
         run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
         measure = measure_ratings if part.kind == "labeller" else measure_comparisons
         context = measure_rated_context(self.labeller, held, run.seed) if part.kind == "labeller" else {}
-        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | context | seen(gold, self.labeller.spec)}
+        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | context | seen(gold, held, self.labeller.spec)}
 
 
 class RatingReward(_Asked):

@@ -21,13 +21,17 @@ Kind = Literal["policy", "reward", "labeller", "preferences", "demonstrations"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a stage made: ``path`` of the checkpoint or file, how it was measured, and what its lineage must name."""
+    """What a stage made: ``path`` of the checkpoint or file, how it was measured, and what its lineage must name.
+
+    ``data_sketches``: of sets of pairs, what was learned from (:func:`auditor.training.core.overlap.learned_from`).
+    """
 
     kind: Kind
     path: Path
     steps: int = 0
     measured: Mapping[str, Any] = field(default_factory=dict)
     data_hashes: Mapping[str, str] = field(default_factory=dict)
+    data_sketches: tuple[Mapping[str, Any], ...] = ()
     parents: tuple[Mapping[str, Any], ...] = ()
     judges: tuple[Mapping[str, Any], ...] = ()
     rewards: tuple[Mapping[str, Any], ...] = ()

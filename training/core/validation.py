@@ -14,6 +14,7 @@ from auditor.training.core.asking import Labeller, gold_comparison
 from auditor.training.core.constitution import Principle
 from auditor.training.core.held_out import above_chance, proportion
 from auditor.training.core.noncontextual import measure_context, questions
+from auditor.training.core.overlap import known_whole, shares_a_pair, sketches_of
 from auditor.training.data import data_hash, split
 
 
@@ -28,20 +29,26 @@ def split_gold(gold: Sequence[Preference], share: float, seed: int, spec: ModelS
     return split(gold, share, seed)
 
 
-def trained_on(gold: Sequence[Preference], spec: ModelSpec) -> bool:
-    """Whether the model's lineage lists these very pairs, beyond a labeller's own training, which left its held-out topics alone.
+def trained_on(gold: Sequence[Preference], held: Sequence[Preference], spec: ModelSpec) -> bool:
+    """Whether the model learned from one of the pairs ``held`` out of ``gold``, as far as its lineage tells: it would be measured on what it has seen.
 
-    A model that learned from all of them (dpo, or a labeller that was trained further) would be measured on what it has seen.
+    The lineage's sketches tell single pairs, also of a part of the set or from another file. Where a stage learned from the very set ``gold`` and the sketch
+    does not hold all of it (a large set, a lineage from before there were sketches), only a labeller is taken to have left its held-out topics alone, and
+    only one whose body did not learn from pairs before.
     """
-    lineage = spec.lineage
-    listed = data_hash(gold) in lineage.get("data_hashes", {}).values()
+    lineage, sketches = spec.lineage, sketches_of(spec.lineage)
+    if shares_a_pair(held, sketches):
+        return True
+    digest = data_hash(gold)
+    if digest not in lineage.get("data_hashes", {}).values() or known_whole(digest, sketches):
+        return False
     before = lineage.get("history", [])[:-1]
-    return listed and (lineage.get("method") != "labeller" or bool({"dpo", "labeller", "ppo"} & set(before)))
+    return lineage.get("method") != "labeller" or bool({"dpo", "labeller", "ppo"} & set(before))
 
 
-def seen(gold: Sequence[Preference], spec: ModelSpec) -> dict[str, Any]:
+def seen(gold: Sequence[Preference], held: Sequence[Preference], spec: ModelSpec) -> dict[str, Any]:
     """What is added to an accuracy on pairs that the model was trained on, and makes it worth nothing; {} where it was not."""
-    return {"seen_in_training": True} if trained_on(gold, spec) else {}
+    return {"seen_in_training": True} if trained_on(gold, held, spec) else {}
 
 
 def measure_comparisons(labeller: Labeller, gold: Sequence[Preference], principles: Sequence[Principle] = (), seed: int = 0) -> dict[str, Any]:
