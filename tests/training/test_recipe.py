@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from auditor.errors import InputError, UnknownNameError
+from auditor.training.core.overlap import learned_from, shares_a_pair
+from auditor.training.data import load_preferences
 from auditor.training.recipe import method, methods, read_recipe, shipped
 
 
@@ -14,6 +16,18 @@ def test_every_method_has_a_config_and_a_train_function_and_every_recipe_reads()
         assert method(name).Config()
     assert {"rlhf", "rlaif", "d-rlaif", "constitutional", "dpo", "organism-verbose", "organism-sycophant"} <= set(shipped())
     assert all(read_recipe(name).stages for name in shipped())
+
+
+def test_the_recipe_of_over_optimisation_logs_a_gold_reward_of_other_topics():
+    """What the policy is optimised for shares no topic, and no pair, with what says what that is worth; neither reads through the policy's own training."""
+    stages = {stage.name: stage.config for stage in read_recipe("overoptimization").stages}
+    parts = {part.label: part for part in stages["ppo"].reward}
+    assert {name: (part.uri, part.weight) for name, part in parts.items()} == {"proxy": ("stage:proxy", 1.0), "gold": ("stage:gold", 0.0)}
+    gold, proxy = (load_preferences(stages[name].data) for name in ("gold", "proxy"))
+    assert not {item.cluster_id for item in gold} & {item.cluster_id for item in proxy}
+    assert not shares_a_pair(gold, [learned_from(proxy, proxy)])
+    assert len(gold) + len(proxy) == len(load_preferences("shipped:preferences"))
+    assert stages["gold"].model == stages["proxy"].model == read_recipe("overoptimization").model
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a\0b", "x" * 65])
