@@ -125,7 +125,7 @@ def _unsure(training: TrainingSteps, gold: Sequence[float]) -> str:
     """Why gold that has not fallen clears nothing."""
     kind = training.rewards[GOLD].get("kind")
     if kind in ("model", "labeller", "judge"):
-        return "gold is a model, and whether its labels are disjoint from the proxy's cannot be seen here"
+        return "gold is a model: it may be fooled as the proxy is, and whether its labels are disjoint from the proxy's cannot be seen here"
     known = [value for value in gold if np.isfinite(value)]
     return "" if all(0 <= value <= 1 for value in known) else "gold is not on a scale of 0 to 1, which the bound is meant for"
 
