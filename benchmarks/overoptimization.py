@@ -54,9 +54,10 @@ def table(found: Mapping[str, Any]) -> str:
     for seed, one in found.items():
         changed = "" if read_recipe(RECIPE, [f"seed={seed}"]).hash == one["hash"] else "; the recipe has changed since"
         for name, measured in one["rewards"].items():
-            fixed = measured["fixed_reply_wins"]
-            lines.append(f"seed {seed}, {name}: accuracy {share(measured['accuracy'])}; own prompt {share(measured['on_topic'])}; fixed {fixed['reply']!r} "
-                         f"{share(fixed)}{changed}")
+            told = [f"accuracy {share(measured['accuracy'])}"] + ([f"own prompt {share(measured['on_topic'])}"] if measured.get("on_topic") else [])
+            fixed = measured.get("fixed_reply_wins")
+            told += [f"fixed {fixed['reply']!r} {share(fixed)}"] if fixed else []
+            lines.append(f"seed {seed}, {name}: {'; '.join(told)}{changed}")
         for group in dict.fromkeys(metric["group"] for metric in one["metrics"] if metric["group"] != "all"):
             here = {metric["name"]: metric for metric in one["metrics"] if metric["group"] == group}
             told = (f"{name} {_value(here[f'training_{name}'])}" for name in ("kl", "proxy", "gold"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,11 @@ def date(iso: str) -> str:
         return iso
     moment = moment.astimezone(UTC) if moment.tzinfo else moment
     return f"{moment.day} {moment:%B %Y, %H:%M}{' UTC' if moment.tzinfo else ''}"
+
+
+def to_the_second(iso: str) -> str:
+    """A stored time without its fraction of a second, which is there to tell runs of one second apart."""
+    return re.sub(r"\.\d+", "", iso)
 
 
 def _text(value: Any) -> str:

@@ -24,7 +24,7 @@ from auditor.training.core.overlap import learned_from
 from auditor.training.core.pairs import EncodedPair, encode_pairs, pair_batch, pair_length
 from auditor.training.core.scoring import score_pairs, score_rows
 from auditor.training.core.stage import Outcome, StageRun
-from auditor.training.core.validation import seen
+from auditor.training.core.validation import unseen
 from auditor.training.core.weights import save_reward, scalar_net
 from auditor.training.data import data_hash, load_preferences, split
 
@@ -86,6 +86,8 @@ def train(config: Config, run: StageRun) -> Outcome:
     train_part, held_part = split(preferences, config.held_out, run.seed)
     start = run.find(config.model, "policy")
     engine = run.open(start)
+    # A set that is only named in the lineage was held out alike by all methods but dpo, which learns from every pair.
+    held_part, told = unseen(preferences, held_part, engine.spec, listed="dpo" in engine.spec.lineage.get("history", ()))
     encoder = Encoder(engine, config.max_length)
     shown = with_noncontextual(train_part, config.noncontextual, run.seed, f"stage {run.name!r}", fitting_pairs(encoder))
     pairs, held = encode_pairs(encoder, shown), encode_pairs(encoder, held_part)
@@ -103,8 +105,7 @@ def train(config: Config, run: StageRun) -> Outcome:
     how = {"aggregate": config.aggregate, "penalty": config.penalty}
     measured = measure_scores(held, score_pairs(net, held, how, config.micro_tokens))
     measured |= measure_context(held_part, asked, score_rows(net, probe, how, config.micro_tokens))
-    if "dpo" in engine.spec.lineage.get("history", ()):  # the one method that learns from all pairs
-        measured |= seen(preferences, held_part, engine.spec)
+    measured |= told
     target = run.folder / "model"
     if run.world.is_main:
         save_reward(engine, net, {**how, "measured": measured}, target)

@@ -23,7 +23,7 @@ from auditor.training.core.constitution import Principle, load_constitution, sam
 from auditor.training.core.held_out import proportion
 from auditor.training.core.overlap import learned_from
 from auditor.training.core.stage import Outcome, StageRun
-from auditor.training.core.validation import measure_comparisons, refuse_at_chance, seen, shown, split_gold
+from auditor.training.core.validation import measure_comparisons, refuse_at_chance, shown, split_gold, unseen
 from auditor.training.core.writing import Writer
 from auditor.training.data import data_hash, load_preferences, load_prompts, split
 
@@ -128,10 +128,11 @@ def train(config: Config, run: StageRun) -> Outcome:
     _refuse_without_standard(config, principles)
     labeller = open_labeller(uri)
     rest, held = split_gold(gold, config.held_out, run.seed, labeller.spec)
+    held, told = unseen(gold, held, labeller.spec)
     labeller.manner = Manner(ask=config.ask, preamble=config.preamble, shots=_shots(config, run, rest), chain_of_thought=config.chain_of_thought,
                              rationale_tokens=config.rationale_tokens)
     run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
-    measured = measure_comparisons(labeller, held, principles, run.seed) | seen(gold, held, labeller.spec)
+    measured = measure_comparisons(labeller, held, principles, run.seed) | told
     notes = refuse_at_chance(measured, uri, f"stage {run.name!r}", config.allow_unvalidated_labeller)
     run.reporter.say(f"{run.name}: labeller's accuracy {shown(measured)}")
     writer = Writer(run.find(config.model, "policy"), config.temperature, config.max_new_tokens, run.seed)
@@ -143,8 +144,7 @@ def train(config: Config, run: StageRun) -> Outcome:
         write_rows(target, [*(row["preference"] for row in rows if row["preference"]), *map(_mixed, mixed)])
     run.world.wait()
     hashes = {config.prompts: data_hash(prompts), config.gold: data_hash(gold)} | ({f"{config.mix} (mixed in)": data_hash(mixed)} if mixed else {})
-    asked = tuple(learned_from(pairs, ()) for pairs in (gold, mixed) if pairs)  # no weight learns from them here; whoever learns from the file says so
-    return Outcome(kind="preferences", path=target, data_hashes=hashes, data_sketches=asked, judges=(labeller.described,), notes=notes,
+    return Outcome(kind="preferences", path=target, data_hashes=hashes, data_sketches=(learned_from(gold, ()),), judges=(labeller.described,), notes=notes,
                    measured={"labeller": measured, "prompts": len(prompts), "labelled": preferences, "mixed_in": len(mixed), **counts})
 
 

@@ -104,6 +104,8 @@ def parse(source: str) -> tuple[str, Options]:
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in known:
             raise UnknownNameError("option of a data source", name, known)
+        if name in chosen:
+            raise InputError(f"{source}: {name} stands twice; write it once")
         if name in ("swap", "skip") and value not in ("0", "1"):
             raise InputError(f"{source}: {name}={value}; write {name}=1 or leave it out")
         if name == "field" and value not in ("chosen", "rejected"):

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from auditor.cli.output import check_format, print_json, print_run, table
-from auditor.cli.text import short, to_the_second
+from auditor.cli.text import short
+from auditor.reports.environment import to_the_second
 from auditor.schema import to_dict
 from auditor.store import Store
 

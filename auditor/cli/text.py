@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +22,6 @@ def short(uri: str) -> str:
     kind, separator, place = uri.rpartition("recorded:")
     path = Path(place)
     return f"{kind}{separator}{path.relative_to(Path.cwd())}" if path.is_absolute() and path.is_relative_to(Path.cwd()) else uri
-
-
-def to_the_second(moment: str) -> str:
-    """A stored time (ISO 8601) without its fraction of a second, which is there to tell runs of one second apart."""
-    return re.sub(r"\.\d+", "", moment)
 
 
 def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str, str]]:

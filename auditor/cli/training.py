@@ -165,7 +165,7 @@ def trainings_command(db: Path, output: str) -> None:
     import json
 
     from auditor.cli.output import check_format, print_json, table
-    from auditor.cli.text import to_the_second
+    from auditor.reports.environment import to_the_second
     from auditor.store import Store
 
     check_format(output)

@@ -136,8 +136,8 @@ def _provenance(report: Compliance) -> str:
 
 
 def _others(report: Compliance) -> str:
-    rows = [(code(run.run_id) + (" (later)" if run.later else ""), text(run.created), text(run.profile), text(run.status), text(outcomes_text(run.outcomes)),
-             ", ".join(code(name) for name in run.failed) or "–") for run in report.others]
+    rows = [(code(run.run_id) + (" (later)" if run.later else ""), text(environment.to_the_second(run.created)), text(run.profile), text(run.status),
+             text(outcomes_text(run.outcomes)), ", ".join(code(name) for name in run.failed) or "–") for run in report.others]
     known = bool(report.run.spec.model.weights_hash)
     return table(("Run", "Started", "Profile", "Status", "Verdicts", "Failed"), rows) if rows else (
         "None in this store." if known else "Unknown: this run has no hash of the weights.")

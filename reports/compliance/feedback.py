@@ -16,6 +16,7 @@ from auditor.reports.compliance.measured import measurement_of
 from auditor.reports.compliance.model import Fact, Measurement, Question, Source, Standing
 from auditor.reports.compliance.provenance import shapers
 from auditor.reports.compliance.trained import TrainedStage, proportion_text
+from auditor.reports.environment import to_the_second
 from auditor.schema import Metric
 from auditor.store import StoredRun
 
@@ -146,6 +147,7 @@ def _rewards(source: Source, measurements: Sequence[Measurement]) -> Question:
 def _monitoring(source: Source) -> Question:
     weights = source.run.spec.model.weights_hash
     same = [run for run in source.runs if weights and run.spec.model.weights_hash == weights]
-    facts = [Fact(label="Runs of these weights in the store", text=f"{len(same)}, from {same[0].created} to {same[-1].created}")] if same else []
+    ends = [to_the_second(run.created) for run in (*same[:1], *same[-1:])]
+    facts = [Fact(label="Runs of these weights in the store", text=f"{len(same)}, from {ends[0]} to {ends[1]}")] if same else []
     return _question(source, "monitoring", "open",
                      "The store holds runs, not observations in use; state the plan in the about file (feedback.monitoring).", facts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from auditor.reports import numbers, wording
 from auditor.reports.compliance.model import Compliance, Measurement
+from auditor.reports.environment import to_the_second
 from auditor.schema import Outcome
 
 NO_CRITERION = "no criterion"
@@ -93,9 +94,11 @@ def facts_of_run(report: Compliance) -> tuple[tuple[str, str], ...]:
     run, model = report.run, report.run.spec.model
     parents = [entry for entry in model.lineage.get("parents", ()) if isinstance(entry, Mapping)]
     return (
-        ("Run", run.run_id), ("Started", run.created), ("Finished", run.finished or "not finished"), ("Profile", run.spec.profile),
+        ("Run", run.run_id), ("Started", to_the_second(run.created)), ("Finished", to_the_second(run.finished or "not finished")),
+        ("Profile", run.spec.profile),
         ("Model", model.uri), ("Weights, SHA-256", model.weights_hash or "not recorded"), ("Chat template, SHA-256", model.template_hash or "not recorded"),
         *(("Trained from", f"{entry.get('uri', 'unnamed')}, SHA-256 {entry.get('weights_hash') or 'not recorded'}") for entry in parents),
         ("Run specification, SHA-256", run.spec.hash), ("Source commit of the auditor", run.git_commit or "not recorded"),
-        ("Chain of evidence, head", report.chain_head or "not sealed"), ("Seed", str(run.spec.seed)), ("Newest run looked at", report.until or "–"),
+        ("Chain of evidence, head", report.chain_head or "not sealed"), ("Seed", str(run.spec.seed)),
+        ("Newest run looked at", to_the_second(report.until or "–")),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import logging
 
@@ -14,6 +15,7 @@ from auditor.errors import DataError, InputError
 from auditor.schema import Message
 from auditor.training.data import data_hash, load_demonstrations, load_preferences, load_prompts, load_unpaired, split
 from auditor.training.hub import choose
+from auditor.training.sources import Options
 
 
 @pytest.fixture
@@ -95,6 +97,11 @@ def test_parts_share_no_topic_and_are_all_there_is(write):
     assert min(map(len, topics)) > 3
     # The rows beside a topic do not move it, nor is a part the one that is held out to measure on.
     assert load_preferences(write(rows[:45]) + "?part=2/3") == [item for item in thirds[1] if item in load_preferences(write(rows[:45]))]
+    mixed = write([pair(n, cluster_id=f"c{n}", kind="xy"[n % 2]) for n in range(20)])
+    assert load_preferences(mixed + "?kind=x&part=1/2") == [item for item in load_preferences(mixed + "?part=1/2") if item.metadata["kind"] == "x"]
+    hashes = [int(hashlib.sha256(f"part:c{n}".encode()).hexdigest()[:14], 16) for n in range(8)]
+    assert [Options(part=(1, 2)).keeps(f"c{n}", {}) for n in range(8)] == [digest % 2 == 0 for digest in hashes]
+    assert load_preferences("shipped:preferences?part=10/12")
     halves = [load_preferences(f"shipped:preferences?part={part}/2") for part in (1, 2)]
     for half in halves:
         assert 0.1 < len(split(half, 0.2, 0)[1]) / len(half) < 0.35
@@ -195,6 +202,7 @@ def test_other_one_sided_sets_and_bad_marks(write):
     ("absent.jsonl", "No such file"), ("absent.txt", "no data source 'absent.txt'; pass shipped:NAME"), ("shipped:preference", "did you mean 'preferences'"),
     ("shipped:preferences?knid=refusal", "unknown option of a data source 'knid': did you mean 'kind'"),
     ("shipped:preferences?swap=yes", "swap=yes; write swap=1"),
+    ("shipped:preferences?part=1/2&part=2/2", "part stands twice; write it once"),
     *((f"shipped:preferences?part={part}", f"part={part}; write part=1/2 for the first of two parts") for part in ("3/2", "0/2", "1", "1/0", "a/b", "٢/٣", "")),
     ("shipped:preferences?field=label", "write field=chosen or field=rejected"), ("shipped:preferences?format=csv", "unknown format 'csv'"),
     ("shipped:preferences?kind=none", "holds no preference pairs"), ("hf:not a name", "is no hub id"),

@@ -17,7 +17,7 @@ from auditor.training import labeller
 from auditor.training.core.asking import RATINGS, Labeller, Manner, expected_ratings, gold_comparison, rating
 from auditor.training.core.constitution import SHIPPED, load_constitution, sample
 from auditor.training.core.stage import StageRun
-from auditor.training.core.validation import measure_comparisons, measure_ratings, refuse_at_chance, shown, split_gold, trained_on
+from auditor.training.core.validation import measure_comparisons, measure_ratings, refuse_at_chance, shown, split_gold, unseen
 from auditor.training.core.world import World
 from auditor.training.data import data_hash, load_preferences, split
 from auditor.training.labeller import Config, pairwise_loss, rating_loss
@@ -207,7 +207,7 @@ def test_gold_is_split_as_the_labellers_own_pairs_were():
 def test_a_model_that_learned_from_the_gold_pairs_is_not_measured_on_them(lineage, seen):
     gold = [pair(n) for n in range(8)]
     spec = ModelSpec(uri="m", lineage={"data_hashes": {"gold.jsonl": data_hash(gold)}, **lineage} if lineage else {})
-    assert trained_on(gold, gold[:3], spec) is seen
+    assert unseen(gold, gold[:3], spec)[1].get("seen_in_training", False) is seen
     measured = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 90}} | ({"seen_in_training": True} if seen else {})
     if seen:
         with pytest.raises(InputError, match="its lineage lists the gold pairs.*other gold pairs are needed.*allow_unvalidated_labeller"):

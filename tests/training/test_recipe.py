@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditor.errors import InputError, UnknownNameError
-from auditor.training.core.overlap import learned_from, shares_a_pair
+from auditor.training.core.overlap import learned_from, shared
 from auditor.training.data import load_preferences
 from auditor.training.recipe import method, methods, read_recipe, shipped
 
@@ -25,7 +25,7 @@ def test_the_recipe_of_over_optimisation_logs_a_gold_reward_of_other_topics():
     assert {name: (part.uri, part.weight) for name, part in parts.items()} == {"proxy": ("stage:proxy", 1.0), "gold": ("stage:gold", 0.0)}
     gold, proxy = (load_preferences(stages[name].data) for name in ("gold", "proxy"))
     assert not {item.cluster_id for item in gold} & {item.cluster_id for item in proxy}
-    assert not shares_a_pair(gold, [learned_from(proxy, proxy)])
+    assert shared(gold, [learned_from(proxy, proxy)]) == ([], True)
     assert len(gold) + len(proxy) == len(load_preferences("shipped:preferences"))
     assert stages["gold"].model == stages["proxy"].model == read_recipe("overoptimization").model
 

@@ -9,7 +9,7 @@ from auditor.schema import Message
 from auditor.training.core.asking import Comparison, open_labeller
 from auditor.training.core.rewards import Episode, Part
 from auditor.training.core.stage import StageRun
-from auditor.training.core.validation import measure_comparisons, measure_rated_context, measure_ratings, seen, split_gold
+from auditor.training.core.validation import measure_comparisons, measure_rated_context, measure_ratings, split_gold, unseen
 from auditor.training.core.writing import Writer
 from auditor.training.data import load_preferences
 
@@ -22,11 +22,11 @@ class _Asked:
         self.labeller = open_labeller(self.uri)
         self.engine = self.labeller.model
         gold = load_preferences(part.gold, seed=run.seed)
-        _, held = split_gold(gold, part.held_out, run.seed, self.labeller.spec)
+        held, told = unseen(gold, split_gold(gold, part.held_out, run.seed, self.labeller.spec)[1], self.labeller.spec)
         run.reporter.say(f"{run.name}: asking the labeller about {len(held)} held-out gold pairs")
         measure = measure_ratings if part.kind == "labeller" else measure_comparisons
         context = measure_rated_context(self.labeller, held, run.seed) if part.kind == "labeller" else {}
-        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | context | seen(gold, held, self.labeller.spec)}
+        self.facts: dict[str, Any] = {"measured": measure(self.labeller, held) | context | told}
 
 
 class RatingReward(_Asked):

@@ -7,7 +7,6 @@ whole; of N more, a pair is recognised with probability SIZE/N, so that m common
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -18,21 +17,27 @@ from auditor.schema import Preference, sha256_json
 SIZE, BYTES = 1024, 6  # hashes of 48 bits: of 10,000 other pairs one is in a whole sketch by chance once in 27 million times
 
 
-def learned_from(given: Sequence[Preference], learned: Sequence[Preference]) -> dict[str, str]:
-    """For a lineage: of the set ``given`` (its SHA-256) a stage learned from the pairs ``learned``, the SIZE smallest of whose hashes are there as base64."""
-    return {"data": sha256_json(list(given)), "pairs": base64.b64encode(b"".join(sorted(set(map(_hash, learned)))[:SIZE])).decode()}
+def learned_from(given: Sequence[Preference], learned: Sequence[Preference]) -> dict[str, Any]:
+    """For a lineage: of the set ``given`` (its SHA-256) a stage learned from so many different pairs, the SIZE smallest of whose hashes are there as base64."""
+    hashes = sorted(set(map(_hash, learned)))
+    return {"data": sha256_json(list(given)), "learned": len(hashes), "pairs": base64.b64encode(b"".join(hashes[:SIZE])).decode()}
 
 
-def shares_a_pair(preferences: Sequence[Preference], sketches: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether one of the pairs is known to be in one of the sets. Which of its replies is called better, its id and its topic do not matter."""
-    own = set(map(_hash, preferences))
-    return any(not own.isdisjoint(_hashes(entry)) for entry in sketches)
+def shared(preferences: Sequence[Preference], sketches: Sequence[Mapping[str, Any]]) -> tuple[list[Preference], bool]:
+    """The pairs that are known to be in one of the sets, and whether those sets are known whole, so that the other pairs are known not to be.
+
+    Which reply is called better, the id and the topic do not matter.
+    """
+    own = {_hash(item) for item in preferences}
+    meeting = [entry for entry in sketches if not own.isdisjoint(_hashes(entry))]
+    taught = set().union(*map(_hashes, meeting))
+    return [item for item in preferences if _hash(item) in taught], all(map(_whole, meeting))
 
 
 def known_whole(digest: str, sketches: Sequence[Mapping[str, Any]]) -> bool:
     """Whether it is known of every pair of the set of this SHA-256 if it was learned from."""
     found = [entry for entry in sketches if entry.get("data") == digest]
-    return bool(found) and all(isinstance(entry.get("pairs"), str) and len(_hashes(entry)) < SIZE for entry in found)
+    return bool(found) and all(map(_whole, found))
 
 
 def sketches_of(lineage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -48,9 +53,16 @@ def _hash(item: Preference) -> bytes:
     return hashlib.sha256(json.dumps(texts).encode()).digest()[:BYTES]
 
 
+def _whole(entry: Mapping[str, Any]) -> bool:
+    return isinstance(entry.get("pairs"), str) and entry.get("learned") == len(_hashes(entry))
+
+
 def _hashes(entry: Mapping[str, Any]) -> set[bytes]:
+    """The hashes of an entry; none of one that is damaged, which is then not known whole."""
     try:
         raw = base64.b64decode(entry.get("pairs") or "", validate=True)
-    except (binascii.Error, ValueError, TypeError):
+    except (ValueError, TypeError):
+        return set()
+    if len(raw) % BYTES:
         return set()
     return {raw[start:start + BYTES] for start in range(0, len(raw), BYTES)}

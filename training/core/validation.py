@@ -14,7 +14,7 @@ from auditor.training.core.asking import Labeller, gold_comparison
 from auditor.training.core.constitution import Principle
 from auditor.training.core.held_out import above_chance, proportion
 from auditor.training.core.noncontextual import measure_context, questions
-from auditor.training.core.overlap import known_whole, shares_a_pair, sketches_of
+from auditor.training.core.overlap import known_whole, shared, sketches_of
 from auditor.training.data import data_hash, split
 
 
@@ -29,26 +29,28 @@ def split_gold(gold: Sequence[Preference], share: float, seed: int, spec: ModelS
     return split(gold, share, seed)
 
 
-def trained_on(gold: Sequence[Preference], held: Sequence[Preference], spec: ModelSpec) -> bool:
-    """Whether the model learned from one of the pairs ``held`` out of ``gold``, as far as its lineage tells: it would be measured on what it has seen.
+def unseen(gold: Sequence[Preference], held: Sequence[Preference], spec: ModelSpec, *, listed: bool = True) -> tuple[list[Preference], dict[str, Any]]:
+    """The pairs ``held`` out of ``gold`` on which a model may be measured, and what is added to the measurement where it learned from some.
 
-    The lineage's sketches tell single pairs, also of a part of the set or from another file. Where a stage learned from the very set ``gold`` and the sketch
-    does not hold all of it (a large set, a lineage from before there were sketches), only a labeller is taken to have left its held-out topics alone, and
-    only one whose body did not learn from pairs before.
+    The lineage's sketches tell single pairs, also of a part of the set or from another file: those are left out and counted (``left_out_as_seen``).
+    ``seen_in_training``, which makes an accuracy worth nothing, is added where none would be left, or where what is known of the set that taught it is a
+    sample. So it is, unless not ``listed``, where the lineage names the very set ``gold`` and not all that was learned of it (a large set, a lineage from
+    before there were sketches): only a labeller is then taken to have left its held-out topics alone, and only one whose body did not learn from pairs before.
     """
-    lineage, sketches = spec.lineage, sketches_of(spec.lineage)
-    if shares_a_pair(held, sketches):
-        return True
-    digest = data_hash(gold)
+    sketches = sketches_of(spec.lineage)
+    known, whole = shared(held, sketches)
+    if known:
+        ids = {item.id for item in known}
+        left = [item for item in held if item.id not in ids]
+        return (left, {"left_out_as_seen": len(known)}) if left and whole else (list(held), {"seen_in_training": True})
+    return list(held), {"seen_in_training": True} if listed and _listed(data_hash(gold), spec.lineage, sketches) else {}
+
+
+def _listed(digest: str, lineage: Mapping[str, Any], sketches: Sequence[Mapping[str, Any]]) -> bool:
     if digest not in lineage.get("data_hashes", {}).values() or known_whole(digest, sketches):
         return False
     before = lineage.get("history", [])[:-1]
     return lineage.get("method") != "labeller" or bool({"dpo", "labeller", "ppo"} & set(before))
-
-
-def seen(gold: Sequence[Preference], held: Sequence[Preference], spec: ModelSpec) -> dict[str, Any]:
-    """What is added to an accuracy on pairs that the model was trained on, and makes it worth nothing; {} where it was not."""
-    return {"seen_in_training": True} if trained_on(gold, held, spec) else {}
 
 
 def measure_comparisons(labeller: Labeller, gold: Sequence[Preference], principles: Sequence[Principle] = (), seed: int = 0) -> dict[str, Any]:
