@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ class World:
         asked = sharding.asked()
         # The recipe says what is computed in which type; told so by its launcher, accelerate would wrap DDP's forward passes in another.
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+        atexit.register(_leave)
         self.rank = int(self.accelerator.process_index)
         self.size = int(self.accelerator.num_processes)
         self.device = self.accelerator.device
@@ -100,3 +102,9 @@ class World:
     def wait(self) -> None:
         if self.size > 1:
             self.accelerator.wait_for_everyone()
+
+
+def _leave() -> None:
+    """End gloo's threads before the interpreter ends: one that asks for its lock after that aborts a process whose work is done (SIGABRT, exit code -6)."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
