@@ -83,6 +83,9 @@ SEEN = {"seen_in_training": True}
     ([learned_from(PAIRS[:9], PAIRS[:9])], False, {"left_out_as_seen": 9}),  # a part of the set
     ([learned_from(PAIRS[:20], PAIRS[:20])], False, SEEN),
     ([learned_from(PAIRS[20:], PAIRS[20:])], False, {}),  # the other part
+    ([learned_from([], [pair(30, cluster_id="c3")])], False, {}),  # that pair's topic in gold is another
+    ([learned_from(PAIRS, PAIRS[4:]), {"data": data_hash(PAIRS), "pairs": None}], True, SEEN),  # more is known of it, not less
+    ([learned_from(PAIRS, PAIRS[10:]), {"data": "a larger set", "pairs": None}], True, SEEN),
     ([learned_from(PAIRS, PAIRS[10:]), learned_from(PAIRS, PAIRS)], True, SEEN),  # a second stage that held nothing out
     ([learned_from(PAIRS, ())], True, {}),  # measured, never learned from
     ([learned_from([], [PAIRS[0], *(pair(n) for n in range(100, 100 + 50 * SIZE))]), learned_from([], PAIRS[:3])], False, SEEN),  # the rest is not known
@@ -91,7 +94,7 @@ SEEN = {"seen_in_training": True}
 def test_the_pairs_that_measure_are_held_against_those_that_taught(entries, listed, told, method):
     hashes = {"pairs.jsonl": data_hash(PAIRS)} if listed else {"part": "other"}
     spec = ModelSpec(uri="m", lineage={"method": method, "history": ["dpo", method], "data_hashes": hashes, "data_sketches": entries})
-    if len(entries) == 2 and entries[0]["learned"] > SIZE:
+    if entries[0].get("learned", 0) > SIZE:
         entries[0]["pairs"] = learned_from([], [PAIRS[0]])["pairs"] + entries[0]["pairs"][8:]  # whatever its hash, it is in the sample
     left, found = unseen(PAIRS, PAIRS[:10], spec)
     assert found == told
@@ -99,6 +102,14 @@ def test_the_pairs_that_measure_are_held_against_those_that_taught(entries, list
     assert not shared(left, entries)[0] or found == SEEN
     if entries[0].get("pairs") is None:
         assert unseen(PAIRS, PAIRS[:10], spec, listed=False)[1] == {}
+
+
+def test_a_topic_of_which_a_pair_was_learned_does_not_measure():
+    pairs = [pair(n, cluster_id=f"c{n // 2}") for n in range(40)]
+    spec = ModelSpec(uri="m", lineage={"method": "dpo", "history": ["dpo"], "data_sketches": [learned_from([], [pairs[0], pairs[3], pairs[30]])]})
+    left, told = unseen(pairs, pairs[:10], spec)
+    assert (left, told) == (pairs[4:10], {"left_out_as_seen": 4})
+    assert unseen(pairs, pairs[31:32], spec) == (pairs[31:32], SEEN)  # its topic was taught, though not it
 
 
 @pytest.mark.parametrize(("method", "before", "told"), [

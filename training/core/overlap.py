@@ -40,6 +40,11 @@ def known_whole(digest: str, sketches: Sequence[Mapping[str, Any]]) -> bool:
     return bool(found) and all(map(_whole, found))
 
 
+def all_whole(sketches: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every set is known whole: else one may hold pairs of another that nothing tells of."""
+    return all(map(_whole, sketches))
+
+
 def sketches_of(lineage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The entries of :func:`learned_from` in a lineage; one from before there were any says of no set what was learned of it."""
     found = lineage.get("data_sketches")

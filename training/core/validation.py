@@ -14,7 +14,7 @@ from auditor.training.core.asking import Labeller, gold_comparison
 from auditor.training.core.constitution import Principle
 from auditor.training.core.held_out import above_chance, proportion
 from auditor.training.core.noncontextual import measure_context, questions
-from auditor.training.core.overlap import known_whole, shared, sketches_of
+from auditor.training.core.overlap import all_whole, known_whole, shared, sketches_of
 from auditor.training.data import data_hash, split
 
 
@@ -32,22 +32,24 @@ def split_gold(gold: Sequence[Preference], share: float, seed: int, spec: ModelS
 def unseen(gold: Sequence[Preference], held: Sequence[Preference], spec: ModelSpec, *, listed: bool = True) -> tuple[list[Preference], dict[str, Any]]:
     """The pairs ``held`` out of ``gold`` on which a model may be measured, and what is added to the measurement where it learned from some.
 
-    The lineage's sketches tell single pairs, also of a part of the set or from another file: those are left out and counted (``left_out_as_seen``).
+    The lineage's sketches tell single pairs, also of a part of the set or from another file: those and all of their
+    topics are left out and counted (``left_out_as_seen``).
     ``seen_in_training``, which makes an accuracy worth nothing, is added where none would be left, or where what is known of the set that taught it is a
     sample. So it is, unless not ``listed``, where the lineage names the very set ``gold`` and not all that was learned of it (a large set, a lineage from
     before there were sketches): only a labeller is then taken to have left its held-out topics alone, and only one whose body did not learn from pairs before.
     """
     sketches = sketches_of(spec.lineage)
-    known, whole = shared(held, sketches)
-    if known:
-        ids = {item.id for item in known}
-        left = [item for item in held if item.id not in ids]
-        return (left, {"left_out_as_seen": len(known)}) if left and whole else (list(held), {"seen_in_training": True})
-    return list(held), {"seen_in_training": True} if listed and _listed(data_hash(gold), spec.lineage, sketches) else {}
+    known, whole = shared([*gold, *held], sketches)
+    ids, topics = {item.id for item in known}, {item.cluster_id for item in known}
+    left = [item for item in held if item.id not in ids and item.cluster_id not in topics]
+    told = {"left_out_as_seen": len(held) - len(left)} if len(left) < len(held) else {}
+    if (told and not (left and whole)) or (listed and _listed(data_hash(gold), spec.lineage, sketches)):
+        return list(held), {"seen_in_training": True}
+    return left, told
 
 
 def _listed(digest: str, lineage: Mapping[str, Any], sketches: Sequence[Mapping[str, Any]]) -> bool:
-    if digest not in lineage.get("data_hashes", {}).values() or known_whole(digest, sketches):
+    if digest not in lineage.get("data_hashes", {}).values() or (known_whole(digest, sketches) and all_whole(sketches)):
         return False
     before = lineage.get("history", [])[:-1]
     return lineage.get("method") != "labeller" or bool({"dpo", "labeller", "ppo"} & set(before))
