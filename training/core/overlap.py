@@ -28,10 +28,10 @@ def shared(preferences: Sequence[Preference], sketches: Sequence[Mapping[str, An
 
     Which reply is called better, the id and the topic do not matter.
     """
-    own = {_hash(item) for item in preferences}
-    meeting = [entry for entry in sketches if not own.isdisjoint(_hashes(entry))]
-    taught = set().union(*map(_hashes, meeting))
-    return [item for item in preferences if _hash(item) in taught], all(map(_whole, meeting))
+    own = [_hash(item) for item in preferences]
+    meeting = [(entry, known) for entry in sketches if (known := _hashes(entry).intersection(own))]
+    taught = set().union(*(known for _, known in meeting))
+    return [item for item, digest in zip(preferences, own, strict=True) if digest in taught], all(_whole(entry) for entry, _ in meeting)
 
 
 def known_whole(digest: str, sketches: Sequence[Mapping[str, Any]]) -> bool:
